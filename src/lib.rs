@@ -1,0 +1,27 @@
+//! `launch-container`: launches a one-off container on Apache Mesos, streams its output and exits with its code.
+//!
+//! The map, from the outside in. Arrows are "hands to"; PURE modules know no clock, no network, no files.
+//!
+//! ```text
+//! main -> role -> cli -> Job -> framework <-> scheduler (PURE)      framework: the one select! of the launcher
+//!                                  |  `-> master: --master forms -> the leader's address
+//!                                  |-> tail -> output: sandbox files -> exact bytes on stdout and stderr
+//!                                  |-> display: Update stream -> one terminal line, plain lines or json
+//!                                  `-> exit: outcome -> exit code
+//! local: --master=local: master (PURE) + agent + HTTP face, reached over loopback like any other master
+//! crate containerizer: what runs on an agent (docker-containerizer, docker-executor)
+//! crate proto: what is said on the wire
+//! ```
+
+pub mod cli;
+pub mod display;
+pub mod exit;
+pub mod framework;
+pub mod job;
+pub mod local;
+pub mod master;
+pub mod output;
+pub mod role;
+pub mod scheduler;
+pub mod tail;
+pub mod update;

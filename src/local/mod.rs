@@ -1,0 +1,1 @@
+//! The embedded cluster behind `--master=local`: one master, N agents on this host, no persistence, no authentication.
