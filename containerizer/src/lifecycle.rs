@@ -1,0 +1,95 @@
+//! A container from the outside: what its owner can be told, what it tells, and why it ended. PURE.
+//!
+//! The owner (`supervisor`) prepares at once: image, create, attach. It starts the container only when told, so that a task
+//! that is killed before its agent hands it over never runs.
+//!
+//! ```text
+//! preparing --Start--> starting --> running --> ended
+//!     `----------- Stop, or a failure ------------^
+//! ```
+
+use std::time::Duration;
+
+use proto::record::PullProgress;
+
+/// What the owner of a container is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Start it as soon as it is prepared.
+    Start,
+    /// SIGTERM (or the container's own stop signal), then SIGKILL after `grace`. May be repeated: the shortest grace wins.
+    Stop {
+        /// From now.
+        grace: Duration,
+    },
+}
+
+/// What the owner of a container tells.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The image is on its way.
+    Pulling(PullProgress),
+    /// The container runs.
+    Started(Started),
+    /// The container is gone, or never came; its output is complete in the sandbox. Nothing follows.
+    Ended(Ending),
+}
+
+/// What is known of a running container.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Started {
+    /// The engine's id.
+    pub docker_id: String,
+    /// The engine's id of the image.
+    pub image_id: Option<String>,
+    /// Of its first process, on the host.
+    pub pid: Option<u32>,
+    /// Its address, where it has one of its own.
+    pub ip_address: Option<String>,
+    /// Seconds since the epoch.
+    pub started_at: f64,
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ending {
+    /// Why.
+    pub cause: Cause,
+    /// Whether `Command::Stop` came before the end.
+    pub was_stopped: bool,
+    /// What was known while it ran; `None` when it never ran.
+    pub started: Option<Started>,
+    /// Seconds since the epoch.
+    pub finished_at: f64,
+    /// Bytes in the sandbox's stdout.
+    pub stdout_bytes: u64,
+    /// Bytes in the sandbox's stderr.
+    pub stderr_bytes: u64,
+}
+
+/// Why a container ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// By itself or by a signal, as the engine reports it: 0 to 255, 128+n for signal n.
+    Exited {
+        /// The engine's exit code.
+        code: i32,
+    },
+    /// The memory limit ended it.
+    OutOfMemory {
+        /// The engine's exit code.
+        code: i32,
+        /// The limit in bytes.
+        limit_bytes: u64,
+    },
+    /// It never ran; the text says what was attempted, on what, why, and what to do.
+    NotStarted {
+        /// For `TaskStatus.message`.
+        message: String,
+    },
+    /// It ended, and nobody knows how: never taken for success.
+    Unknown {
+        /// For `TaskStatus.message`.
+        message: String,
+    },
+}
