@@ -15,6 +15,7 @@ fn main() {
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec()).expect("OUT_DIR is writable");
     prost_build::Config::new()
         .btree_map(["."])
+        .enable_type_names()
         .include_file("messages.rs")
         .compile_fds(descriptors)
         .expect("what protox accepts, prost compiles");
