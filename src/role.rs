@@ -1,1 +1,138 @@
-//! (being written)
+//! Which of its three programs this executable is: `argv[0]` or the first word says so, and both spellings give the same value.
+//!
+//! ```text
+//! docker-containerizer VERB      or  launch-container docker-containerizer VERB      on a Mesos slave, started by it
+//! docker-executor ...            or  launch-container docker-executor ...            (also as mesos-docker-executor)
+//! launch-container local ...                                                         an embedded cluster in the foreground
+//! launch-container ...                                                               everything else: launch a task
+//! ```
+//!
+//! An image with the name of a role is written with its registry or behind `--`.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+use clap::{CommandFactory, FromArgMatches, Parser};
+
+use crate::cli::{Cli, Stop};
+use crate::exit;
+
+/// The verbs of the external containerizer protocol.
+pub const VERBS: [&str; 7] = ["launch", "update", "usage", "wait", "destroy", "containers", "recover"];
+
+/// What to be, with everything the command line says about it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Role {
+    /// Launch one task.
+    Launch(Box<Cli>),
+    /// Keep an embedded cluster in the foreground.
+    Local(LocalCli),
+    /// One verb of the external containerizer, one of [`VERBS`]; the rest comes on stdin.
+    Containerizer(&'static str),
+    /// The executor, with its arguments as they are: which ones there are depends on the agent's version.
+    Executor(Vec<OsString>),
+}
+
+/// Runs a small Mesos master and its agents in this process until interrupted, for launchers and other frameworks.
+#[derive(Debug, Clone, PartialEq, Parser)]
+#[command(name = "launch-container local", version, max_term_width = 120, args_override_self = true)]
+pub struct LocalCli {
+    /// Port of the master on 127.0.0.1; 0 takes a free one. The address is printed on stdout
+    #[arg(long, value_name = "PORT", default_value = "5050")]
+    pub port: u16,
+
+    /// Number of agents
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub agents: u32,
+
+    /// What each agent offers, such as 'cpus:4;mem:8192;disk:10240;ports:[31000-32000]' [default: all this host has]
+    #[arg(long, value_name = "RESOURCES")]
+    pub resources: Option<String>,
+
+    /// Log what the cluster does; twice for every message
+    #[arg(long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+impl Role {
+    /// Reads a whole command line, the program's name first.
+    ///
+    /// # Errors
+    /// [`Stop`] with what to print instead: help, version, or what is wrong.
+    pub fn from_args(args: impl IntoIterator<Item = OsString>) -> Result<Self, Stop> {
+        let mut args = args.into_iter();
+        let program = args.next().unwrap_or_default();
+        let mut words: Vec<OsString> = args.collect();
+        let by_name = Path::new(&program)
+            .file_name()
+            .and_then(Program::from_word)
+            // A subcommand is never a program of its own.
+            .filter(|program| *program != Program::Local);
+        let program = by_name.or_else(|| {
+            let program = words.first().and_then(|word| Program::from_word(word))?;
+            words.remove(0);
+            Some(program)
+        });
+        match program {
+            Some(Program::Containerizer) => containerizer(&words),
+            Some(Program::Executor) => Ok(Self::Executor(words)),
+            Some(Program::Local) => local(words),
+            None => Cli::parse_words(words).map(|cli| Self::Launch(Box::new(cli))),
+        }
+    }
+}
+
+/// A role by its name only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Program {
+    Containerizer,
+    Executor,
+    Local,
+}
+
+impl Program {
+    fn from_word(word: &OsStr) -> Option<Self> {
+        match word.to_str()? {
+            "docker-containerizer" => Some(Self::Containerizer),
+            "docker-executor" | "mesos-docker-executor" => Some(Self::Executor),
+            "local" => Some(Self::Local),
+            _ => None,
+        }
+    }
+}
+
+fn containerizer(words: &[OsString]) -> Result<Role, Stop> {
+    const PROGRAM: &str = "docker-containerizer";
+    let verbs = VERBS.join(", ");
+    let usage = |message: String| Stop::usage(PROGRAM, exit::ROLE_USAGE, &format!("{message}; the verbs are {verbs}"));
+    let word = match words {
+        [] => return Err(usage("a verb is missing".to_owned())),
+        [word] => word.to_string_lossy(),
+        [_, surplus, ..] => return Err(usage(format!("unexpected word '{}'", surplus.to_string_lossy()))),
+    };
+    match &*word {
+        "-h" | "--help" => Err(Stop::answer(format!(
+            "Runs Mesos tasks in Docker containers, for a Mesos slave 0.19 to 1.0.4 started with\n\
+             --containerizers=external --containerizer_path=/path/to/{PROGRAM}\n\n\
+             Usage: {PROGRAM} VERB\n\n\
+             Verbs: {verbs}\n\n\
+             Messages come on stdin and go to stdout as the slave frames them. The engine is found by DOCKER_HOST, else at\n\
+             its default socket. Exit codes: 0 done, 1 failed (one line on stderr says why), {} not a verb.\n",
+            exit::ROLE_USAGE
+        ))),
+        "-V" | "--version" => Err(Stop::answer(format!("{PROGRAM} {}\n", env!("CARGO_PKG_VERSION")))),
+        word => match VERBS.into_iter().find(|verb| *verb == word) {
+            Some(verb) => Ok(Role::Containerizer(verb)),
+            None => Err(usage(format!("unknown verb '{word}'"))),
+        },
+    }
+}
+
+fn local(words: Vec<OsString>) -> Result<Role, Stop> {
+    const PROGRAM: &str = "launch-container local";
+    LocalCli::command()
+        .try_get_matches_from(std::iter::once(OsString::from(PROGRAM)).chain(words))
+        .and_then(|mut matches| LocalCli::from_arg_matches_mut(&mut matches))
+        .map(Role::Local)
+        .map_err(|error| Stop::from_clap(PROGRAM, exit::FAILED, &error))
+}

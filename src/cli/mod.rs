@@ -1,0 +1,196 @@
+//! The command line of the launcher: `launch-container [OPTIONS] IMAGE [CMD]...`.
+//!
+//! Spelling and meaning follow `docker run` where it has the same option. Nothing is looked up here (files, environment,
+//! users): [`crate::job`] does that. `docs/command-line.md` describes every option; a test compares.
+
+mod usage;
+mod values;
+mod words;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum};
+
+pub use usage::Stop;
+pub use values::{Assignment, Cpus, Limit, Megabytes, Network, Protocol, PublishedPort, Volume};
+
+const CLUSTER: &str = "Cluster";
+const RESOURCES: &str = "Resources";
+const CONTAINER: &str = "Container";
+const LIMITS: &str = "Time limits (plain numbers are seconds; units ms, s, m, h, d as in 1h30m; 0: no limit)";
+const MESSAGES: &str = "Messages (on stderr)";
+
+/// How the launcher tells what happens, on stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Format {
+    /// For people: one line on a terminal that changes, else one line per phase
+    #[default]
+    Text,
+    /// For programs: one JSON object per event
+    Json,
+}
+
+/// Launches one container on a Mesos cluster, streams its output and exits with its code.
+#[derive(Debug, Clone, PartialEq, Parser)]
+#[command(
+    name = "launch-container",
+    version,
+    override_usage = "launch-container [OPTIONS] IMAGE [CMD]...\n       launch-container local [OPTIONS]",
+    after_help = after_help(),
+    max_term_width = 120,
+    args_override_self = true
+)]
+pub struct Cli {
+    /// The master: HOST:PORT, http(s)://HOST:PORT, a comma-separated list of them, or local or local[N] for a
+    /// cluster of N agents inside this process that lasts as long as the task
+    #[arg(long, value_name = "MASTER", env = "MESOS_MASTER", hide_env_values = true, help_heading = CLUSTER)]
+    pub master: Option<String>,
+
+    /// Role whose resources are used [default: *]
+    #[arg(long, value_name = "ROLE", help_heading = CLUSTER)]
+    pub role: Option<String>,
+
+    /// Name of the task [default: from the image]
+    #[arg(long, value_name = "NAME", help_heading = CLUSTER)]
+    pub name: Option<String>,
+
+    /// Processors; fractions down to 0.001
+    #[arg(long, value_name = "NUMBER", default_value = "1", allow_negative_numbers = true, help_heading = RESOURCES)]
+    pub cpus: Cpus,
+
+    /// Memory: a plain number counts MB; with a unit b, k, m or g as in 512m or 1.5g
+    #[arg(
+        long,
+        value_name = "MB",
+        default_value = "256",
+        value_parser = values::memory,
+        allow_negative_numbers = true,
+        help_heading = RESOURCES
+    )]
+    pub mem: Megabytes,
+
+    /// Disk space for the sandbox, written as for --mem [default: none asked for]
+    #[arg(long, value_name = "MB", allow_negative_numbers = true, help_heading = RESOURCES)]
+    pub disk: Option<Megabytes>,
+
+    /// Make a port of the container reachable on the agent, where it must be among the offered ports; /udp for UDP
+    #[arg(short, long, value_name = "HOSTPORT:PORT[/tcp|udp]", help_heading = RESOURCES)]
+    pub publish: Vec<PublishedPort>,
+
+    /// Set an environment variable; without =VALUE, take it from the launcher's environment
+    #[arg(short, long, value_name = "NAME[=VALUE]", help_heading = CONTAINER)]
+    pub env: Vec<Assignment>,
+
+    /// Read environment variables from a file of NAME=VALUE lines; --env wins
+    #[arg(long, value_name = "FILE", help_heading = CONTAINER)]
+    pub env_file: Vec<PathBuf>,
+
+    /// Mount a directory or file of the agent
+    #[arg(short, long, value_name = "HOST:CONTAINER[:ro|rw]", help_heading = CONTAINER)]
+    pub volume: Vec<Volume>,
+
+    /// Network: bridge, host, none or the name of one made with docker network create
+    #[arg(long, value_name = "NETWORK", default_value = "bridge", help_heading = CONTAINER)]
+    pub network: Network,
+
+    /// User in the container: NAME or UID, and perhaps :GROUP [default: the image's]
+    #[arg(short, long, value_name = "USER", help_heading = CONTAINER)]
+    pub user: Option<String>,
+
+    /// Working directory in the container [default: the image's]
+    #[arg(short, long, value_name = "DIR", help_heading = CONTAINER)]
+    pub workdir: Option<String>,
+
+    /// Program to run in place of the image's entrypoint; CMD becomes its arguments
+    #[arg(long, value_name = "PROGRAM", help_heading = CONTAINER)]
+    pub entrypoint: Option<String>,
+
+    /// Give the container all capabilities and devices of the agent
+    #[arg(long, help_heading = CONTAINER)]
+    pub privileged: bool,
+
+    /// Pull the image even if the agent has it
+    #[arg(long, help_heading = CONTAINER)]
+    pub force_pull: bool,
+
+    /// Any other option of docker run, by its long name without dashes: cap-add=NET_ADMIN
+    #[arg(long, value_name = "KEY=VALUE", help_heading = CONTAINER)]
+    pub docker_param: Vec<Assignment>,
+
+    /// From the request to end (SIGTERM) until SIGKILL, whenever the task is killed
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "10s",
+        value_parser = values::duration,
+        allow_negative_numbers = true,
+        help_heading = LIMITS
+    )]
+    pub kill_grace: Duration,
+
+    /// Kill the task when it has run that long, and exit with 124 [default: no limit]
+    #[arg(long, value_name = "TIME", value_parser = values::limit, allow_negative_numbers = true,
+          help_heading = LIMITS)]
+    pub timeout: Option<Limit>,
+
+    /// Give up, with 124, when no offer fits for that long [default: no limit]
+    #[arg(long, value_name = "TIME", value_parser = values::limit, allow_negative_numbers = true,
+          help_heading = LIMITS)]
+    pub offer_timeout: Option<Limit>,
+
+    /// Give up, with 125, when no master accepts the launcher for that long
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::limit, allow_negative_numbers = true,
+          help_heading = LIMITS)]
+    pub connect_timeout: Limit,
+
+    /// Say nothing but why a launch failed
+    #[arg(short, long, help_heading = MESSAGES)]
+    pub quiet: bool,
+
+    /// text, or json: one object per event, for programs
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "FORMAT", default_value = "text", help_heading = MESSAGES)]
+    pub format: Format,
+
+    /// Log what the launcher does; twice for every message to and from the cluster
+    #[arg(long, action = ArgAction::Count, help_heading = MESSAGES)]
+    pub verbose: u8,
+
+    /// Image as docker run takes it
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+
+    /// One word is a command of the image's shell, several are a program and its arguments, none runs the image's
+    /// own; options behind IMAGE belong to it
+    #[arg(value_name = "CMD", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub cmd: Vec<String>,
+}
+
+impl Cli {
+    /// Reads the words behind the program's name.
+    ///
+    /// # Errors
+    /// [`Stop`] with what to print instead of launching: help, version, or what is wrong.
+    pub fn parse_words(words: impl IntoIterator<Item = OsString>) -> Result<Self, Stop> {
+        let mut command = Self::command();
+        command.build();
+        let words = words::with_options_ended(&command, words.into_iter().collect());
+        let words = std::iter::once(OsString::from(command.get_name())).chain(words);
+        command
+            .try_get_matches_from_mut(words)
+            .and_then(|mut matches| Self::from_arg_matches_mut(&mut matches))
+            .map_err(|error| Stop::from_clap("launch-container", crate::exit::FAILED, &error))
+    }
+}
+
+fn after_help() -> String {
+    format!(
+        "Exit codes:\n{}\n\
+         Examples:\n  \
+           launch-container --master=local busybox 'echo before; sleep 5; echo after'\n  \
+           launch-container --master=m1:5050 --cpus=2 --mem=1g -v /data:/data:ro python:3 python /data/job.py\n\n\
+         `launch-container local` keeps a cluster running on this machine for others to use.",
+        crate::exit::help_table()
+    )
+}

@@ -1,0 +1,197 @@
+//! What is to be launched: the command line with everything looked up, checked, and put into Mesos' words.
+//!
+//! After this no file, environment variable or user name is read for the launch any more. How each option travels (most as
+//! options of the stock docker executor, so that any agent understands them) is decided here and nowhere else.
+
+mod environment;
+mod task;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::time::Duration;
+
+use proto::mesos;
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::cli::{Cli, Format};
+use crate::scheduler;
+
+pub use environment::EnvironmentError;
+
+/// How long the master keeps a framework and its tasks whose launcher is gone or cut off: a blip, a new leader or a restarted
+/// master is survived; a killed launcher leaves its task no longer than this.
+const FAILOVER_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// One task to launch, and how.
+#[derive(Clone)]
+pub struct Job {
+    /// `--name`, or the image's last component.
+    pub name: String,
+    /// As given.
+    pub image: String,
+    /// The task; its resources are the need.
+    pub task: scheduler::Task,
+    /// What to subscribe with; no id and no capabilities yet: those depend on the master's version.
+    pub framework: mesos::FrameworkInfo,
+    /// `--master` as given; may hold credentials.
+    pub master: String,
+    /// How long to try for a master; `None`: for ever.
+    pub connect_timeout: Option<Duration>,
+    /// How to tell what happens.
+    pub messages: Messages,
+}
+
+/// How to tell what happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Messages {
+    /// `--format`.
+    pub format: Format,
+    /// `--quiet`.
+    pub is_quiet: bool,
+    /// `--verbose`, counted.
+    pub verbosity: u8,
+}
+
+/// What is wrong with a command line that clap can read.
+#[derive(Debug, Error)]
+pub enum JobError {
+    /// Neither `--master` nor `MESOS_MASTER`.
+    #[error(
+        "no master is given; use --master=HOST:PORT, set MESOS_MASTER, or use --master=local to run on this machine"
+    )]
+    NoMaster,
+    /// Any option with a value that only shows wrong when looked at as a whole.
+    #[error("invalid value '{value}' for {option}: {why}")]
+    Invalid {
+        /// `--name`
+        option: &'static str,
+        /// As given; never a secret.
+        value: String,
+        /// Why, and what is accepted.
+        why: String,
+    },
+    /// `--docker-param` without a proper key or value; the value stays unsaid.
+    #[error("invalid --docker-param '{key}': {why}")]
+    DockerParam {
+        /// Before the `=`.
+        key: String,
+        /// Why, and what is accepted.
+        why: &'static str,
+    },
+    /// `--env` or `--env-file`.
+    #[error(transparent)]
+    Environment(#[from] EnvironmentError),
+}
+
+/// What a job takes from the machine it is made on.
+struct Surroundings<'a> {
+    /// An environment variable.
+    lookup: &'a dyn Fn(&str) -> Option<OsString>,
+    user: String,
+    hostname: String,
+    /// 8 hexadecimal digits that make the task id unique.
+    suffix: String,
+}
+
+impl Job {
+    /// Looks up what `cli` refers to on this machine, and checks it.
+    ///
+    /// # Errors
+    /// [`JobError`] for the first thing that is wrong.
+    pub fn new(cli: Cli) -> Result<Self, JobError> {
+        let suffix = Uuid::new_v4().simple().to_string();
+        Self::in_surroundings(
+            cli,
+            &Surroundings {
+                lookup: &|name| std::env::var_os(name),
+                user: current_user(),
+                hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+                suffix: suffix[..8].to_owned(),
+            },
+        )
+    }
+
+    fn in_surroundings(cli: Cli, surroundings: &Surroundings<'_>) -> Result<Self, JobError> {
+        let master = cli.master.clone().filter(|master| !master.trim().is_empty()).ok_or(JobError::NoMaster)?;
+        let name = task::name(&cli)?;
+        let task = scheduler::Task {
+            info: task::info(&cli, &name, surroundings)?,
+            kill_grace: cli.kill_grace,
+            run_timeout: cli.timeout.and_then(|limit| limit.0),
+            offer_timeout: cli.offer_timeout.and_then(|limit| limit.0),
+        };
+        Ok(Self {
+            framework: framework(&cli, &name, surroundings)?,
+            name,
+            image: cli.image,
+            task,
+            master,
+            connect_timeout: cli.connect_timeout.0,
+            messages: Messages { format: cli.format, is_quiet: cli.quiet, verbosity: cli.verbose },
+        })
+    }
+
+    /// The id of the task, as given to the scheduler.
+    pub fn task_id(&self) -> &str {
+        &self.task.info.task_id.value
+    }
+}
+
+impl fmt::Debug for Job {
+    /// Leaves out the task and the master's address: they hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job")
+            .field("name", &self.name)
+            .field("image", &self.image)
+            .field("task_id", &self.task_id())
+            .finish_non_exhaustive()
+    }
+}
+
+fn framework(cli: &Cli, name: &str, surroundings: &Surroundings<'_>) -> Result<mesos::FrameworkInfo, JobError> {
+    if let Some(role) = &cli.role {
+        check_role(role)?;
+    }
+    Ok(mesos::FrameworkInfo {
+        user: surroundings.user.clone(),
+        name: format!("launch-container {name}"),
+        failover_timeout: Some(FAILOVER_TIMEOUT.as_secs_f64()),
+        checkpoint: Some(false),
+        role: cli.role.clone(),
+        hostname: Some(surroundings.hostname.clone()),
+        ..Default::default()
+    })
+}
+
+/// Mesos 1.0 and later refuse the framework for these; older masters take them and never offer anything.
+fn check_role(role: &str) -> Result<(), JobError> {
+    let is_part_wrong = |part: &str| part.is_empty() || part == "." || part == ".." || part.starts_with('-');
+    if role.split('/').any(is_part_wrong) || role.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(JobError::Invalid {
+            option: "--role",
+            value: role.to_owned(),
+            why: "a role is a word without blanks that does not begin with '-', or several joined by '/'".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// The name of the user that runs the launcher; agents start the executor as this user when they switch users at all.
+fn current_user() -> String {
+    let uid = rustix::process::geteuid().as_raw();
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    user_in_passwd(&passwd, uid)
+        .or_else(|| {
+            ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()))
+        })
+        .unwrap_or_else(|| uid.to_string())
+}
+
+fn user_in_passwd(passwd: &str, uid: u32) -> Option<String> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next().filter(|name| !name.is_empty())?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
+}

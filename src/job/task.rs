@@ -1,0 +1,263 @@
+//! The `TaskInfo` for a command line, in the shape that the stock docker executor and our containerizer both understand.
+
+use std::time::Duration;
+
+use proto::mesos::container_info::{self, DockerInfo, docker_info};
+use proto::mesos::{
+    AgentId, CommandInfo, ContainerInfo, DurationInfo, Environment, KillPolicy, Label, Labels, NetworkInfo, Parameter,
+    Resource, TaskId, TaskInfo, Volume, environment, value, volume,
+};
+
+use super::environment::Variables;
+use super::{JobError, Surroundings};
+use crate::cli::{Cli, Network, PublishedPort};
+
+/// Says which version of the launcher made a task.
+const VERSION_LABEL: &str = "launch-container.version";
+
+/// Says where the launcher that made a task runs.
+const HOST_LABEL: &str = "launch-container.host";
+
+/// Room for the suffix in the 255 bytes of a task id, which is also a directory's name on the agent.
+const ID_NAME_MAX: usize = 200;
+
+/// `--name`, or the last component of the image without its tag and digest.
+pub(super) fn name(cli: &Cli) -> Result<String, JobError> {
+    check_image(&cli.image)?;
+    match &cli.name {
+        None => Ok(image_name(&cli.image).to_owned()),
+        Some(name) if name.is_empty() || name.len() > 255 || name.contains(char::is_control) => {
+            Err(JobError::Invalid {
+                option: "--name",
+                value: name.clone(),
+                why: "a name has 1 to 255 bytes and no control characters".to_owned(),
+            })
+        }
+        Some(name) => Ok(name.clone()),
+    }
+}
+
+/// The whole task but for the agent; its resources are the need.
+pub(super) fn info(cli: &Cli, name: &str, surroundings: &Surroundings<'_>) -> Result<TaskInfo, JobError> {
+    Ok(TaskInfo {
+        name: name.to_owned(),
+        task_id: TaskId { value: format!("{}-{}", id_name(name), surroundings.suffix) },
+        agent_id: AgentId::default(),
+        resources: resources(cli),
+        command: Some(command(cli, surroundings)?),
+        container: Some(container(cli)?),
+        kill_policy: Some(KillPolicy { grace_period: Some(nanoseconds(cli.kill_grace)) }),
+        labels: Some(Labels {
+            labels: vec![label(VERSION_LABEL, env!("CARGO_PKG_VERSION")), label(HOST_LABEL, &surroundings.hostname)],
+        }),
+        ..Default::default()
+    })
+}
+
+fn check_image(image: &str) -> Result<(), JobError> {
+    let why = if image.is_empty() {
+        "it is empty"
+    } else if image.starts_with("docker:") || image.contains("://") {
+        "it is written without a scheme"
+    } else if image.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        "it has blanks in it"
+    } else if image.starts_with('-') {
+        "options stand before IMAGE, and none begins like this"
+    } else {
+        return Ok(());
+    };
+    Err(JobError::Invalid {
+        option: "IMAGE",
+        value: image.to_owned(),
+        why: format!("{why}; give an image as docker run takes it, such as busybox:1.36"),
+    })
+}
+
+fn image_name(image: &str) -> &str {
+    let path = image.split('@').next().unwrap_or(image);
+    let last = path.rsplit('/').next().unwrap_or(path);
+    match last.split(':').next() {
+        Some(name) if !name.is_empty() => name,
+        _ => "task",
+    }
+}
+
+/// `name` with only what is safe in a path component that `docker run -v` can carry.
+fn id_name(name: &str) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' };
+    let id: String = name.chars().map(safe).take(ID_NAME_MAX).collect();
+    // "." first would hide the sandbox from ls; "-" first would look like an option.
+    let id = id.trim_start_matches(['.', '-']);
+    if id.is_empty() { "task".to_owned() } else { id.to_owned() }
+}
+
+fn resources(cli: &Cli) -> Vec<Resource> {
+    let mut resources = vec![scalar("cpus", f64::from(cli.cpus.milli) / 1000.0), scalar("mem", megabytes(cli.mem.0))];
+    if let Some(disk) = cli.disk.filter(|disk| disk.0 > 0) {
+        resources.push(scalar("disk", megabytes(disk.0)));
+    }
+    if !cli.publish.is_empty() {
+        resources.push(ports(&cli.publish));
+    }
+    resources
+}
+
+#[expect(clippy::cast_precision_loss, reason = "the command line takes no more than 2^26")]
+fn megabytes(amount: u64) -> f64 {
+    amount as f64
+}
+
+fn scalar(name: &str, amount: f64) -> Resource {
+    Resource {
+        name: name.to_owned(),
+        r#type: value::Type::Scalar.into(),
+        scalar: Some(value::Scalar { value: amount }),
+        role: Some("*".to_owned()),
+        ..Default::default()
+    }
+}
+
+/// Each port once, also when it is published for both TCP and UDP.
+fn ports(published: &[PublishedPort]) -> Resource {
+    let mut ports: Vec<u64> = published.iter().map(|port| u64::from(port.host_port)).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    let mut range: Vec<value::Range> = Vec::new();
+    for port in ports {
+        match range.last_mut() {
+            Some(last) if last.end + 1 == port => last.end = port,
+            _ => range.push(value::Range { begin: port, end: port }),
+        }
+    }
+    Resource {
+        name: "ports".to_owned(),
+        r#type: value::Type::Ranges.into(),
+        ranges: Some(value::Ranges { range }),
+        role: Some("*".to_owned()),
+        ..Default::default()
+    }
+}
+
+/// One word is for the image's shell, several are argv, none leaves it to the image. With `--entrypoint` every word is an
+/// argument of that program, as in `docker run`.
+fn command(cli: &Cli, surroundings: &Surroundings<'_>) -> Result<CommandInfo, JobError> {
+    let variables = Variables::read(&cli.env_file, &cli.env, surroundings.lookup)?.into_pairs();
+    let environment = (!variables.is_empty()).then(|| Environment {
+        variables: variables
+            .into_iter()
+            .map(|(name, value)| environment::Variable { name, value: Some(value), ..Default::default() })
+            .collect(),
+    });
+    let is_shell = cli.cmd.len() == 1 && cli.entrypoint.is_none();
+    let mut words = cli.cmd.iter().cloned();
+    Ok(CommandInfo {
+        environment,
+        shell: Some(is_shell),
+        value: words.next(),
+        arguments: words.collect(),
+        ..Default::default()
+    })
+}
+
+fn container(cli: &Cli) -> Result<ContainerInfo, JobError> {
+    let (network, network_infos) = match &cli.network {
+        Network::Bridge => (docker_info::Network::Bridge, vec![]),
+        Network::Host => (docker_info::Network::Host, vec![]),
+        Network::None => (docker_info::Network::None, vec![]),
+        Network::Named(name) => {
+            (docker_info::Network::User, vec![NetworkInfo { name: Some(name.clone()), ..Default::default() }])
+        }
+    };
+    if !cli.publish.is_empty() && matches!(cli.network, Network::Host | Network::None) {
+        return Err(JobError::Invalid {
+            option: "--network",
+            value: cli.network.to_string(),
+            why: "it has no ports to publish; leave out --publish, or use --network=bridge".to_owned(),
+        });
+    }
+    Ok(ContainerInfo {
+        r#type: container_info::Type::Docker.into(),
+        volumes: cli
+            .volume
+            .iter()
+            .map(|volume| Volume {
+                container_path: volume.container_path.clone(),
+                host_path: Some(volume.host_path.clone()),
+                mode: if volume.is_read_only { volume::Mode::Ro } else { volume::Mode::Rw }.into(),
+                ..Default::default()
+            })
+            .collect(),
+        docker: Some(DockerInfo {
+            image: cli.image.clone(),
+            // Always said: Mesos' default is HOST.
+            network: Some(network.into()),
+            port_mappings: cli
+                .publish
+                .iter()
+                .map(|port| docker_info::PortMapping {
+                    host_port: port.host_port.into(),
+                    container_port: port.container_port.into(),
+                    protocol: Some(port.protocol.as_str().to_owned()),
+                })
+                .collect(),
+            privileged: Some(cli.privileged),
+            parameters: parameters(cli)?,
+            force_pull_image: Some(cli.force_pull),
+            ..Default::default()
+        }),
+        network_infos,
+        ..Default::default()
+    })
+}
+
+/// What Mesos has no field for travels as an option of `docker run`.
+fn parameters(cli: &Cli) -> Result<Vec<Parameter>, JobError> {
+    let mut parameters = Vec::new();
+    let mut add = |key: &str, value: &str| parameters.push(Parameter { key: key.to_owned(), value: value.to_owned() });
+    if let Some(user) = &cli.user {
+        check_not_empty("--user", user, "give a name or UID, and perhaps :GROUP")?;
+        add("user", user);
+    }
+    if let Some(workdir) = &cli.workdir {
+        if !workdir.starts_with('/') {
+            return Err(JobError::Invalid {
+                option: "--workdir",
+                value: workdir.clone(),
+                why: "give an absolute path in the container".to_owned(),
+            });
+        }
+        add("workdir", workdir);
+    }
+    if let Some(entrypoint) = &cli.entrypoint {
+        add("entrypoint", entrypoint);
+    }
+    for param in &cli.docker_param {
+        let wrong = |why| JobError::DockerParam { key: param.key.clone(), why };
+        let is_key = |key: &str| key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+        if param.key.is_empty() || param.key.starts_with('-') || !is_key(&param.key) {
+            return Err(wrong("the key is a long option of docker run without its dashes, as in cap-add=NET_ADMIN"));
+        }
+        if param.key == "name" {
+            return Err(wrong("the agent names the container itself; use --name for the task"));
+        }
+        let value =
+            param.value.as_deref().ok_or_else(|| wrong("write KEY=VALUE; a switch is turned on by KEY=true"))?;
+        add(&param.key, value);
+    }
+    Ok(parameters)
+}
+
+fn check_not_empty(option: &'static str, value: &str, why: &str) -> Result<(), JobError> {
+    if value.is_empty() {
+        return Err(JobError::Invalid { option, value: value.to_owned(), why: why.to_owned() });
+    }
+    Ok(())
+}
+
+fn nanoseconds(duration: Duration) -> DurationInfo {
+    DurationInfo { nanoseconds: i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX) }
+}
+
+fn label(key: &str, value: &str) -> Label {
+    Label { key: key.to_owned(), value: Some(value.to_owned()) }
+}
