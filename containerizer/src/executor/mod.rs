@@ -1,1 +1,17 @@
-//! (being written)
+//! The Mesos executor of a command task: tells the agent how the container fares, and the container what the agent wants.
+//!
+//! ```text
+//!            commands                     effects                   calls
+//! container <---------                  <---------                <---------
+//!   owner              run (one select!)           core (PURE)                wire: http   agent
+//!            --------->                  --------->                --------->
+//!             events                      inputs                    events
+//! ```
+//!
+//! `core` decides, with `updates` (what the agent is owed) and `status` (how an end reads) as its PURE parts; `environment`
+//! is what the agent says at the start. The container belongs to its owner, behind the channels of [`crate::lifecycle`].
+
+pub mod core;
+pub mod environment;
+mod status;
+mod updates;

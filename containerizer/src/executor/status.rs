@@ -1,0 +1,194 @@
+//! How a container's life reads as Mesos task statuses. PURE.
+//!
+//! The end of a message is always Mesos' own wording (`Container exited with status 3`), because that is where frameworks
+//! look for the exit code; an explanation stands before it.
+
+use std::time::Duration;
+
+use proto::mesos::network_info::{IpAddress, Protocol};
+use proto::mesos::task_status::Reason;
+use proto::mesos::{ContainerId, ContainerStatus, NetworkInfo, TaskInfo, TaskState};
+use proto::record::TaskRecord;
+
+use crate::lifecycle::{Cause, Ending, Started};
+
+/// Why the executor asked for the end of the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StopReason {
+    /// KILL, SHUTDOWN or SIGTERM.
+    Requested,
+    /// The task's maximum completion time is over.
+    CompletionTime(Duration),
+}
+
+/// A terminal state, why, and the words for it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Outcome {
+    pub(super) state: TaskState,
+    pub(super) reason: Option<Reason>,
+    pub(super) message: String,
+}
+
+/// The terminal state for `ending`, when the executor had asked for it because of `stop`.
+///
+/// A container that ended before the request took effect keeps its own result.
+pub(super) fn outcome(ending: &Ending, stop: Option<StopReason>) -> Outcome {
+    let own = own_outcome(&ending.cause);
+    match stop.filter(|_| ending.was_stopped) {
+        None => own,
+        Some(StopReason::Requested) => {
+            Outcome { state: TaskState::TaskKilled, reason: None, message: plain_message(&ending.cause) }
+        }
+        Some(StopReason::CompletionTime(limit)) => Outcome {
+            state: TaskState::TaskFailed,
+            reason: Some(Reason::MaxCompletionTimeReached),
+            message: format!("Maximum completion time of {limit:?} reached: {}", plain_message(&ending.cause)),
+        },
+    }
+}
+
+fn own_outcome(cause: &Cause) -> Outcome {
+    let message = plain_message(cause);
+    match cause {
+        Cause::Exited { code: 0 } | Cause::OutOfMemory { code: 0, .. } => {
+            Outcome { state: TaskState::TaskFinished, reason: None, message }
+        }
+        Cause::Exited { .. } | Cause::Unknown { .. } => Outcome { state: TaskState::TaskFailed, reason: None, message },
+        Cause::OutOfMemory { limit_bytes, .. } => Outcome {
+            state: TaskState::TaskFailed,
+            reason: Some(Reason::ContainerLimitationMemory),
+            message: format!("Memory limit of {} reached: {message}", megabytes(*limit_bytes)),
+        },
+        Cause::NotStarted { .. } => {
+            Outcome { state: TaskState::TaskFailed, reason: Some(Reason::ContainerLaunchFailed), message }
+        }
+    }
+}
+
+fn plain_message(cause: &Cause) -> String {
+    match cause {
+        Cause::Exited { code } | Cause::OutOfMemory { code, .. } => format!("Container exited with status {code}"),
+        Cause::NotStarted { message } | Cause::Unknown { message } => message.clone(),
+    }
+}
+
+fn megabytes(bytes: u64) -> String {
+    const MEGABYTE: u64 = 1 << 20;
+    if bytes % MEGABYTE == 0 { format!("{} MB", bytes / MEGABYTE) } else { format!("{bytes} bytes") }
+}
+
+/// The record for `TaskStatus.data` of the terminal update.
+pub(super) fn record(ending: &Ending) -> TaskRecord {
+    let (exit_code, error) = match &ending.cause {
+        Cause::Exited { code } | Cause::OutOfMemory { code, .. } => (Some(*code), None),
+        Cause::NotStarted { message } | Cause::Unknown { message } => (None, Some(message.clone())),
+    };
+    let oom_killed = matches!(ending.cause, Cause::OutOfMemory { .. });
+    let started = ending.started.as_ref();
+    TaskRecord {
+        version: TaskRecord::VERSION,
+        exit_code,
+        // 128+n may also be an exit code; only the kernel's own kill for memory is certain.
+        signal: (oom_killed && exit_code == Some(137)).then_some(9),
+        oom_killed,
+        image_id: started.and_then(|started| started.image_id.clone()),
+        container: started.map(|started| started.docker_id.clone()),
+        started_at: started.map(|started| started.started_at),
+        finished_at: Some(ending.finished_at),
+        error,
+        stdout_bytes: Some(ending.stdout_bytes),
+        stderr_bytes: Some(ending.stderr_bytes),
+    }
+}
+
+/// `container_status` of a running task: its address, in the task's own network entry where it names one.
+pub(super) fn container_status(
+    task: &TaskInfo,
+    started: &Started,
+    container_id: Option<&ContainerId>,
+    executor_pid: Option<u32>,
+) -> ContainerStatus {
+    let asked = task.container.as_ref().and_then(|container| container.network_infos.first());
+    let mut network = asked.cloned().unwrap_or_default();
+    if let Some(address) = &started.ip_address {
+        let protocol = if address.contains(':') { Protocol::IPv6 } else { Protocol::IPv4 };
+        network.ip_addresses = vec![IpAddress { protocol: Some(protocol as i32), ip_address: Some(address.clone()) }];
+    }
+    let network_infos = if network == NetworkInfo::default() { Vec::new() } else { vec![network] };
+    ContainerStatus { network_infos, executor_pid, container_id: container_id.cloned(), cgroup_info: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ending(cause: Cause, was_stopped: bool) -> Ending {
+        Ending { cause, was_stopped, started: None, finished_at: 2.0, stdout_bytes: 3, stderr_bytes: 4 }
+    }
+
+    fn read(cause: Cause, stop: Option<StopReason>, was_stopped: bool) -> (TaskState, Option<Reason>, String) {
+        let outcome = outcome(&ending(cause, was_stopped), stop);
+        (outcome.state, outcome.reason, outcome.message)
+    }
+
+    #[test]
+    fn every_cause_has_its_state_reason_and_words() {
+        let oom = |code| Cause::OutOfMemory { code, limit_bytes: 256 << 20 };
+        let lost = || Cause::Unknown { message: "the engine lost the exit code".to_owned() };
+        let absent = || Cause::NotStarted { message: "image \"x\" not found".to_owned() };
+        let requested = Some(StopReason::Requested);
+        let limit = Some(StopReason::CompletionTime(Duration::from_secs(10)));
+        #[rustfmt::skip]
+        let table = [
+            (Cause::Exited { code: 0 }, None, false, TaskState::TaskFinished, None, "Container exited with status 0"),
+            (Cause::Exited { code: 3 }, None, false, TaskState::TaskFailed, None, "Container exited with status 3"),
+            (Cause::Exited { code: 143 }, requested, true, TaskState::TaskKilled, None, "Container exited with status 143"),
+            (Cause::Exited { code: 0 }, requested, true, TaskState::TaskKilled, None, "Container exited with status 0"),
+            (Cause::Exited { code: 0 }, requested, false, TaskState::TaskFinished, None, "Container exited with status 0"),
+            (Cause::Exited { code: 9 }, requested, false, TaskState::TaskFailed, None, "Container exited with status 9"),
+            (Cause::Exited { code: 137 }, limit, true, TaskState::TaskFailed, Some(Reason::MaxCompletionTimeReached),
+                "Maximum completion time of 10s reached: Container exited with status 137"),
+            (oom(137), None, false, TaskState::TaskFailed, Some(Reason::ContainerLimitationMemory),
+                "Memory limit of 256 MB reached: Container exited with status 137"),
+            (oom(0), None, false, TaskState::TaskFinished, None, "Container exited with status 0"),
+            (absent(), None, false, TaskState::TaskFailed, Some(Reason::ContainerLaunchFailed), "image \"x\" not found"),
+            (absent(), requested, true, TaskState::TaskKilled, None, "image \"x\" not found"),
+            (lost(), None, false, TaskState::TaskFailed, None, "the engine lost the exit code"),
+            (lost(), requested, true, TaskState::TaskKilled, None, "the engine lost the exit code"),
+        ];
+        for (cause, stop, was_stopped, state, reason, message) in table {
+            assert_eq!(read(cause.clone(), stop, was_stopped), (state, reason, message.to_owned()), "{cause:?}");
+        }
+    }
+
+    #[test]
+    fn the_record_tells_a_signal_only_where_it_is_certain() {
+        let killed = record(&ending(Cause::Exited { code: 137 }, false));
+        assert_eq!((killed.exit_code, killed.signal, killed.oom_killed), (Some(137), None, false));
+        let oom = record(&ending(Cause::OutOfMemory { code: 137, limit_bytes: 1 }, false));
+        assert_eq!((oom.exit_code, oom.signal, oom.oom_killed), (Some(137), Some(9), true));
+    }
+
+    #[test]
+    fn the_record_of_an_unknown_end_has_no_exit_code() {
+        let lost = record(&ending(Cause::Unknown { message: "why".to_owned() }, false));
+        assert_eq!((lost.exit_code, lost.error.as_deref()), (None, Some("why")));
+        assert_eq!((lost.stdout_bytes, lost.stderr_bytes, lost.finished_at), (Some(3), Some(4), Some(2.0)));
+    }
+
+    #[test]
+    fn the_address_is_reported_in_the_network_the_task_asked_for() {
+        let mut task = TaskInfo::default();
+        let started = Started { ip_address: Some("172.17.0.2".to_owned()), ..Started::default() };
+        let address = |status: &ContainerStatus| status.network_infos[0].ip_addresses[0].ip_address.clone();
+        let plain = container_status(&task, &started, None, Some(7));
+        assert_eq!((address(&plain), plain.executor_pid), (started.ip_address.clone(), Some(7)));
+        task.container = Some(proto::mesos::ContainerInfo {
+            network_infos: vec![NetworkInfo { name: Some("web".to_owned()), ..NetworkInfo::default() }],
+            ..proto::mesos::ContainerInfo::default()
+        });
+        let named = container_status(&task, &started, None, None);
+        assert_eq!((address(&named), named.network_infos[0].name.as_deref()), (started.ip_address, Some("web")));
+        assert!(container_status(&TaskInfo::default(), &Started::default(), None, None).network_infos.is_empty());
+    }
+}
