@@ -1,0 +1,84 @@
+//! The Docker engine as tests need it: what is there, of one stage.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bollard::Docker;
+use bollard::models::ContainerSummary;
+use bollard::query_parameters::{KillContainerOptions, ListContainersOptions, RemoveContainerOptions};
+
+/// The base image of all tests; `scripts/base-image` makes it.
+pub(crate) const IMAGE: &str = "launch-container/busybox";
+
+/// How long a container may take to start.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// A blocking face of the engine.
+pub(crate) struct Engine {
+    docker: Docker,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Engine {
+    /// The engine at DOCKER_HOST or the default socket; fails the test when none answers.
+    pub(crate) fn connect() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let docker = runtime.block_on(async {
+            let docker = Docker::connect_with_defaults()?.with_timeout(Duration::from_secs(30));
+            docker.negotiate_version().await
+        });
+        match docker {
+            Ok(docker) => Self { docker, runtime },
+            Err(error) => panic!("this test needs a Docker engine ({error}); run scripts/provide-docker"),
+        }
+    }
+
+    /// Fails the test when the base image is missing.
+    pub(crate) fn require_image(&self) {
+        if let Err(error) = self.runtime.block_on(self.docker.inspect_image(IMAGE)) {
+            panic!("this test needs the image {IMAGE} ({error}); run scripts/base-image");
+        }
+    }
+
+    /// All containers, ended ones too, whose labels or mounts name `root`.
+    pub(crate) fn containers_of(&self, root: &Path) -> Vec<ContainerSummary> {
+        let options = ListContainersOptions { all: true, ..Default::default() };
+        let all =
+            self.runtime.block_on(self.docker.list_containers(Some(options))).expect("the engine lists containers");
+        let root = root.to_str().unwrap();
+        all.into_iter().filter(|container| serde_json::to_string(container).unwrap().contains(root)).collect()
+    }
+
+    /// What the engine knows of a container.
+    pub(crate) fn inspect(&self, id: &str) -> serde_json::Value {
+        let found = self.runtime.block_on(self.docker.inspect_container(id, None)).expect("the container is there");
+        serde_json::to_value(found).unwrap()
+    }
+
+    /// Waits until exactly one container of `root` runs.
+    pub(crate) fn wait_for_running(&self, root: &Path) -> String {
+        let deadline = Instant::now() + START_LIMIT;
+        loop {
+            for container in self.containers_of(root) {
+                let id = container.id.unwrap();
+                if self.inspect(&id)["State"]["Running"] == true {
+                    return id;
+                }
+            }
+            assert!(Instant::now() < deadline, "no container of this test runs after {START_LIMIT:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// `docker kill --signal=SIGNAL ID`: reaches the container's first process, whatever it thinks of that signal.
+    pub(crate) fn kill(&self, id: &str, signal: &str) {
+        let options = KillContainerOptions { signal: signal.to_owned() };
+        self.runtime.block_on(self.docker.kill_container(id, Some(options))).expect("the container runs");
+    }
+
+    /// `docker rm -f ID`
+    pub(crate) fn remove(&self, id: &str) {
+        let options = RemoveContainerOptions { force: true, ..Default::default() };
+        let _ = self.runtime.block_on(self.docker.remove_container(id, Some(options)));
+    }
+}

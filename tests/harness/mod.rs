@@ -1,0 +1,120 @@
+//! Test support: the real binary on a stage of its own, and nothing left on it afterwards.
+//!
+//! A [`Stage`] is one test's temporary directory, given to the launcher as `TMPDIR` and `HOME`. What belongs to a test is told
+//! by that path: containers that mount or are labelled with it, processes that have it in their environment or arguments,
+//! files in it. So tests may run side by side. When a stage is dropped, all of that must be gone.
+//!
+//! Everything waits with a limit, and a limit that passes fails the test with what the launcher had said until then.
+//! Without Docker or the base image a test fails, and says which script provides them.
+
+#![allow(dead_code, reason = "every test binary uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod engine;
+mod leftovers;
+mod running;
+mod server;
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+pub(crate) use engine::{Engine, IMAGE};
+pub(crate) use running::{Ended, Launch, Running, Stdout};
+pub(crate) use server::{Server, closed_port};
+
+/// How long a launch may take before the test fails; generous, since tests share two cores.
+pub(crate) const LAUNCH_LIMIT: Duration = Duration::from_secs(60);
+
+/// One test's own directory, and what may be left of the test when it ends: nothing.
+pub(crate) struct Stage {
+    root: tempfile::TempDir,
+    engine: Engine,
+    /// How long after the launcher's end something may still be there.
+    settles_within: Duration,
+}
+
+impl Stage {
+    /// An empty stage.
+    pub(crate) fn new() -> Self {
+        let root = tempfile::Builder::new().prefix("launch-container-test.").tempdir().expect("a temporary directory");
+        for part in ["tmp", "home", "files"] {
+            std::fs::create_dir(root.path().join(part)).expect("a directory");
+        }
+        let engine = Engine::connect();
+        engine.require_image();
+        Self { root, engine, settles_within: Duration::ZERO }
+    }
+
+    /// For launchers that end without waiting for what they started: it must be gone after this time.
+    pub(crate) fn settling_within(mut self, limit: Duration) -> Self {
+        self.settles_within = limit;
+        self
+    }
+
+    /// A directory for the test's own files, which may stay.
+    pub(crate) fn files(&self) -> PathBuf {
+        self.root.path().join("files")
+    }
+
+    /// The launcher's TMPDIR.
+    pub(crate) fn temporary(&self) -> PathBuf {
+        self.root.path().join("tmp")
+    }
+
+    /// The engine that runs this test's containers.
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// `launch-container WORDS...`
+    pub(crate) fn launcher<W: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = W>) -> Launch {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_launch-container"));
+        command.args(words);
+        command.env("TMPDIR", self.temporary()).env("HOME", self.root.path().join("home")).current_dir(self.files());
+        for foreign in ["MESOS_MASTER", "XDG_RUNTIME_DIR", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"] {
+            command.env_remove(foreign);
+        }
+        command.env_remove("RUST_LOG").env_remove("http_proxy").env_remove("HTTP_PROXY").env_remove("ALL_PROXY");
+        Launch::new(command)
+    }
+
+    /// `launch-container --master=local OPTIONS... IMAGE CMD...`
+    pub(crate) fn local(&self, options: &[&str], cmd: &[&str]) -> Launch {
+        self.launcher(["--master=local"].iter().chain(options).chain(&[IMAGE]).chain(cmd))
+    }
+
+    /// `launch-container --master=local IMAGE SCRIPT`, to its end.
+    pub(crate) fn shell(&self, script: &str) -> Ended {
+        self.local(&[], &[script]).run()
+    }
+
+    /// Waits until one container of this stage runs, and returns the engine's id of it.
+    pub(crate) fn running_container(&self) -> String {
+        self.engine.wait_for_running(self.root.path())
+    }
+
+    /// Fails when something of this stage is still there.
+    pub(crate) fn assert_nothing_left(&self) {
+        if let Err(left) = leftovers::wait_until_none(self.root.path(), &self.engine, self.settles_within) {
+            panic!("left behind:\n{left}");
+        }
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            leftovers::clear(self.root.path(), &self.engine);
+        } else if let Err(left) = leftovers::wait_until_none(self.root.path(), &self.engine, self.settles_within) {
+            leftovers::clear(self.root.path(), &self.engine);
+            panic!("left behind:\n{left}");
+        }
+    }
+}
+
+/// The bytes of a file of the stage.
+pub(crate) fn read(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()))
+}

@@ -1,0 +1,286 @@
+//! One run of the binary: start it, signal it, wait for what it says, and hold it to a deadline.
+
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::LAUNCH_LIMIT;
+
+/// What reads the launcher's stdout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stdout {
+    /// Read at once, to the end.
+    Read,
+    /// Not read until [`Running::read_on`].
+    Stalled,
+    /// Closed after that many bytes.
+    ClosedAfter(usize),
+}
+
+/// A run that has not started yet.
+pub(crate) struct Launch {
+    command: Command,
+    limit: Duration,
+    stdout: Stdout,
+}
+
+impl Launch {
+    pub(super) fn new(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self { command, limit: LAUNCH_LIMIT, stdout: Stdout::Read }
+    }
+
+    /// An environment variable of the launcher.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Another limit than [`LAUNCH_LIMIT`].
+    pub(crate) fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Another reader of stdout than [`Stdout::Read`].
+    pub(crate) fn stdout(mut self, stdout: Stdout) -> Self {
+        self.stdout = stdout;
+        self
+    }
+
+    /// Runs to the end.
+    pub(crate) fn run(self) -> Ended {
+        self.start().finish()
+    }
+
+    /// Starts it.
+    pub(crate) fn start(mut self) -> Running {
+        let started = Instant::now();
+        let mut child = self.command.spawn().expect("the binary starts");
+        let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).expect("the kernel has pidfd");
+        let stdout = Capture::start(child.stdout.take().expect("piped"), self.stdout);
+        let stderr = Capture::start(child.stderr.take().expect("piped"), Stdout::Read);
+        Running { child, process, stdout, stderr, started, deadline: started + self.limit }
+    }
+}
+
+/// A run that may still go on; killed when dropped.
+pub(crate) struct Running {
+    child: Child,
+    process: OwnedFd,
+    stdout: Arc<Capture>,
+    stderr: Arc<Capture>,
+    started: Instant,
+    deadline: Instant,
+}
+
+impl Running {
+    /// Ctrl-C.
+    pub(crate) fn interrupt(&self) {
+        self.signal(Signal::INT);
+    }
+
+    /// Any signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        pidfd_send_signal(&self.process, signal)
+            .unwrap_or_else(|error| panic!("cannot signal: {error}\n{}", self.said()));
+    }
+
+    /// The launcher's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until stdout has this text.
+    pub(crate) fn wait_for_stdout(&self, text: &str) -> Vec<u8> {
+        self.wait_for(&self.stdout, "stdout", text)
+    }
+
+    /// Waits until stderr has this text.
+    pub(crate) fn wait_for_stderr(&self, text: &str) -> Vec<u8> {
+        self.wait_for(&self.stderr, "stderr", text)
+    }
+
+    /// Starts to read a [`Stdout::Stalled`].
+    pub(crate) fn read_on(&self) {
+        self.stdout.state().may_read = true;
+        self.stdout.changed.notify_all();
+    }
+
+    /// Waits for the end of the process and of both streams.
+    pub(crate) fn finish(mut self) -> Ended {
+        self.read_on();
+        let mut poll = [PollFd::new(&self.process, PollFlags::IN)];
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec { tv_sec: left.as_secs().try_into().unwrap(), tv_nsec: left.subsec_nanos().into() };
+        let ready = rustix::event::poll(&mut poll, Some(&timeout)).expect("poll");
+        assert!(ready > 0, "still running after {:?}; {}", self.started.elapsed(), self.said());
+        let took = self.started.elapsed();
+        let status = self.child.wait().expect("it has ended");
+
+        // The pipes end with the launcher. Whoever else holds them was left behind by it.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        for (name, capture) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
+            let closed = capture.wait_until(deadline, |state| state.is_closed);
+            assert!(closed, "the launcher has ended, and another process still holds its {name}; {}", self.said());
+        }
+        let stdout = std::mem::take(&mut self.stdout.state().bytes);
+        let stderr = std::mem::take(&mut self.stderr.state().bytes);
+        Ended { code: status.code(), signal: status.signal(), stdout, stderr, took }
+    }
+
+    fn wait_for(&self, capture: &Capture, name: &str, text: &str) -> Vec<u8> {
+        let has_it = |state: &State| find(&state.bytes, text.as_bytes());
+        let found = capture.wait_until(self.deadline, |state| has_it(state) || state.is_closed);
+        let state = capture.state();
+        if found && has_it(&state) {
+            return state.bytes.clone();
+        }
+        drop(state);
+        panic!("{name} never had {text:?}; {}", self.said());
+    }
+
+    fn said(&self) -> String {
+        let text = |capture: &Capture| excerpt(&capture.state().bytes);
+        format!("stdout:\n{}\nstderr:\n{}", text(&self.stdout), text(&self.stderr))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// A run that is over.
+pub(crate) struct Ended {
+    /// The exit code; `None` when a signal ended the launcher.
+    pub(crate) code: Option<i32>,
+    /// The signal that ended the launcher.
+    pub(crate) signal: Option<i32>,
+    /// Everything on stdout.
+    pub(crate) stdout: Vec<u8>,
+    /// Everything on stderr.
+    pub(crate) stderr: Vec<u8>,
+    /// From start to end.
+    pub(crate) took: Duration,
+}
+
+impl Ended {
+    /// Fails with everything that was said when the code is another one.
+    #[track_caller]
+    pub(crate) fn expect_code(&self, code: i32) -> &Self {
+        assert_eq!(self.code, Some(code), "signal {:?} after {:?}; {}", self.signal, self.took, self.said());
+        self
+    }
+
+    /// Exactly these bytes.
+    #[track_caller]
+    pub(crate) fn expect_stdout(&self, bytes: impl AsRef<[u8]>) -> &Self {
+        assert!(self.stdout == bytes.as_ref(), "expected {:?}; {}", excerpt(bytes.as_ref()), self.said());
+        self
+    }
+
+    /// Exactly these bytes: use `--quiet` where only the task's output counts.
+    #[track_caller]
+    pub(crate) fn expect_stderr(&self, bytes: impl AsRef<[u8]>) -> &Self {
+        assert!(self.stderr == bytes.as_ref(), "expected {:?}; {}", excerpt(bytes.as_ref()), self.said());
+        self
+    }
+
+    /// Exactly one line on stderr that has all of these words.
+    #[track_caller]
+    pub(crate) fn expect_one_line(&self, words: &[&str]) -> &Self {
+        let text = String::from_utf8_lossy(&self.stderr);
+        assert!(text.ends_with('\n') && text.lines().count() == 1, "expected one line; {}", self.said());
+        self.expect_words(words)
+    }
+
+    /// All of these words on stderr.
+    #[track_caller]
+    pub(crate) fn expect_words(&self, words: &[&str]) -> &Self {
+        let text = String::from_utf8_lossy(&self.stderr);
+        for word in words {
+            assert!(text.contains(word), "expected {word:?} on stderr; {}", self.said());
+        }
+        self
+    }
+
+    /// Both streams, for a failure's text.
+    pub(crate) fn said(&self) -> String {
+        format!("code {:?}, stdout:\n{}\nstderr:\n{}", self.code, excerpt(&self.stdout), excerpt(&self.stderr))
+    }
+}
+
+/// What one pipe has given so far.
+struct Capture {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    bytes: Vec<u8>,
+    is_closed: bool,
+    may_read: bool,
+}
+
+impl Capture {
+    fn start(mut pipe: impl Read + Send + 'static, reader: Stdout) -> Arc<Self> {
+        let state = State { may_read: reader != Stdout::Stalled, ..State::default() };
+        let capture = Arc::new(Self { state: Mutex::new(state), changed: Condvar::new() });
+        let filled = Arc::clone(&capture);
+        std::thread::spawn(move || {
+            filled.wait_until(Instant::now() + LAUNCH_LIMIT * 10, |state| state.may_read);
+            let limit = if let Stdout::ClosedAfter(limit) = reader { limit } else { usize::MAX };
+            let mut total = 0;
+            let mut buffer = vec![0; 64 << 10];
+            while total < limit {
+                let room = buffer.len().min(limit - total);
+                let Ok(count) = pipe.read(&mut buffer[..room]) else { break };
+                if count == 0 {
+                    break;
+                }
+                total += count;
+                filled.state().bytes.extend_from_slice(&buffer[..count]);
+                filled.changed.notify_all();
+            }
+            drop(pipe);
+            filled.state().is_closed = true;
+            filled.changed.notify_all();
+        });
+        capture
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Whether the condition came true before the deadline.
+    fn wait_until(&self, deadline: Instant, mut condition: impl FnMut(&State) -> bool) -> bool {
+        let left = deadline.saturating_duration_since(Instant::now());
+        !self.changed.wait_timeout_while(self.state(), left, |state| !condition(state)).unwrap().1.timed_out()
+    }
+}
+
+fn find(bytes: &[u8], text: &[u8]) -> bool {
+    text.is_empty() || bytes.windows(text.len()).any(|window| window == text)
+}
+
+/// The end of long output; binary bytes escaped.
+fn excerpt(bytes: &[u8]) -> String {
+    const MOST: usize = 4000;
+    let tail = &bytes[bytes.len().saturating_sub(MOST)..];
+    let text: String =
+        tail.utf8_chunks().map(|chunk| format!("{}{}", chunk.valid(), chunk.invalid().escape_ascii())).collect();
+    if tail.len() < bytes.len() { format!("({} bytes, the end of it:) {text}", bytes.len()) } else { text }
+}

@@ -1,0 +1,75 @@
+//! The embedded cluster: inside the launcher, with several agents, and in the foreground for others.
+
+use crate::harness::{IMAGE, Running, Stage, closed_port};
+
+#[test]
+fn a_cluster_in_the_foreground_serves_other_launchers() {
+    let stage = Stage::new();
+    let (cluster, address) = start_cluster(&stage, &[]);
+    for master in [address.clone(), format!("http://{address}"), format!("{},{address}", closed_port())] {
+        let ended =
+            stage.launcher([format!("--master={master}").as_str(), "--quiet", IMAGE, "echo hello; exit 6"]).run();
+        ended.expect_code(6).expect_stdout("hello\n").expect_stderr("");
+    }
+    let ended = stage.launcher(["--quiet", IMAGE, "echo by environment"]).env("MESOS_MASTER", &address).run();
+    ended.expect_code(0).expect_stdout("by environment\n");
+    cluster.interrupt();
+    let ended = cluster.finish();
+    assert!(matches!(ended.code, Some(0 | 130)), "{}", ended.said());
+}
+
+#[test]
+fn a_cluster_that_ends_takes_its_tasks_with_it() {
+    let stage = Stage::new();
+    let (cluster, address) = start_cluster(&stage, &[]);
+    let options = [&format!("--master={address}"), "--connect-timeout=2s", IMAGE, "echo up; sleep 60"];
+    let launch = stage.launcher(options).start();
+    launch.wait_for_stdout("up");
+    cluster.interrupt();
+    cluster.finish();
+    let ended = launch.finish();
+    assert!(!matches!(ended.code, Some(0)), "{}", ended.said());
+}
+
+#[test]
+fn several_agents_share_one_host() {
+    let stage = Stage::new();
+    let ended = stage.launcher(["--master=local[2]", "--quiet", IMAGE, "echo hello; exit 6"]).run();
+    ended.expect_code(6).expect_stdout("hello\n").expect_stderr("");
+}
+
+#[test]
+fn several_launchers_use_one_cluster_at_the_same_time() {
+    let stage = Stage::new();
+    let (cluster, address) = start_cluster(&stage, &["--agents=3"]);
+    let master = format!("--master={address}");
+    let launches: Vec<Running> = (0..6)
+        .map(|number| {
+            let script = format!("echo task {number}; exit {number}");
+            stage.launcher([&master, "--quiet", "--cpus=0.1", "--mem=32", IMAGE, &script]).start()
+        })
+        .collect();
+    for (number, launch) in launches.into_iter().enumerate() {
+        launch.finish().expect_code(i32::try_from(number).unwrap()).expect_stdout(format!("task {number}\n"));
+    }
+    cluster.interrupt();
+    cluster.finish();
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let stage = Stage::new();
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let ended = stage.launcher(["local", "--port", &port]).run();
+    ended.expect_code(125).expect_stdout("").expect_one_line(&[&port]);
+}
+
+/// `launch-container local` on a free port, and its address as HOST:PORT.
+fn start_cluster(stage: &Stage, options: &[&str]) -> (Running, String) {
+    let cluster = stage.launcher(["local", "--port=0"].iter().chain(options)).start();
+    let said = String::from_utf8(cluster.wait_for_stdout("\n")).unwrap();
+    let address = said.split_whitespace().find_map(|word| word.find("127.0.0.1:").map(|at| word[at..].to_owned()));
+    let address = address.unwrap_or_else(|| panic!("no address in {said:?}"));
+    (cluster, address.trim_end_matches(|last: char| !last.is_ascii_digit()).to_owned())
+}

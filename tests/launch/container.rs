@@ -1,0 +1,163 @@
+//! What the options of `docker run` that we have do to the container.
+
+use std::fs;
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use crate::harness::{IMAGE, Stage};
+
+#[test]
+fn one_word_is_for_the_shell_and_several_are_a_program_with_arguments() {
+    let stage = Stage::new();
+    stage.local(&[], &["echo $((1 + 2))  and   more"]).run().expect_code(0).expect_stdout("3 and more\n");
+    let argv = ["printf", "%s|", "$HOME", "a  b", "", "*", "--master=x", "-e", "it's"];
+    stage.local(&[], &argv).run().expect_code(0).expect_stdout("$HOME|a  b||*|--master=x|-e|it's|");
+}
+
+#[test]
+fn without_a_command_the_image_runs_its_own() {
+    let stage = Stage::new();
+    stage.local(&["--quiet"], &[]).run().expect_code(0).expect_stdout("").expect_stderr("");
+}
+
+#[test]
+fn the_environment_is_what_the_options_say() {
+    let stage = Stage::new();
+    fs::write(stage.files().join("list"), "# a comment\nFROM_FILE=file\nBOTH=file\n").unwrap();
+    let options = [
+        "-e",
+        "A=1=2",
+        "--env",
+        "LINES_=one\ntwo",
+        "-e",
+        "INHERITED",
+        "-e",
+        "BOTH=option",
+        "-e",
+        "EMPTY=",
+        "--env-file",
+        "list",
+    ];
+    let script = "echo \"$A|$LINES_|$INHERITED|$FROM_FILE|$BOTH|${EMPTY-unset}|${NOT_GIVEN-unset}\"";
+    let ended = stage.local(&options, &[script]).env("INHERITED", "from outside").env("NOT_GIVEN", "x").run();
+    ended.expect_code(0).expect_stdout("1=2|one\ntwo|from outside|file|option||unset\n");
+}
+
+#[test]
+fn user_and_working_directory_are_what_the_options_say() {
+    let stage = Stage::new();
+    stage.local(&["-u", "65534:1"], &["id -u; id -g"]).run().expect_code(0).expect_stdout("65534\n1\n");
+    stage.local(&["--user=nobody"], &["id -un"]).run().expect_code(0).expect_stdout("nobody\n");
+    stage.local(&["-w", "/tmp"], &["pwd"]).run().expect_code(0).expect_stdout("/tmp\n");
+}
+
+#[test]
+fn an_entrypoint_takes_the_command_as_its_arguments() {
+    let stage = Stage::new();
+    let ended = stage.local(&["--entrypoint", "/bin/echo"], &["sh", "-c", "exit 3"]).run();
+    ended.expect_code(0).expect_stdout("sh -c exit 3\n");
+}
+
+#[test]
+fn a_volume_is_mounted_and_may_be_read_only() {
+    let stage = Stage::new();
+    let files = stage.files();
+    fs::write(files.join("in"), "from the host").unwrap();
+    let volume = format!("{}:/data", files.display());
+    stage
+        .local(&["-v", &volume], &["cat /data/in; echo hello >/data/out"])
+        .run()
+        .expect_code(0)
+        .expect_stdout("from the host");
+    assert_eq!(fs::read(files.join("out")).unwrap(), b"hello\n");
+    let ended = stage.local(&["--volume", &format!("{volume}:ro")], &["cat /data/in; echo no >/data/refused"]).run();
+    ended.expect_code(1).expect_stdout("from the host").expect_words(&["Read-only"]);
+    assert!(!files.join("refused").exists());
+}
+
+#[test]
+fn a_published_port_is_reached_from_the_agent() {
+    let stage = Stage::new();
+    let port = free_offered_port();
+    let publish = format!("{port}:4000");
+    let launch = stage.local(&["-p", &publish], &["echo up; nc -l -p 4000 -e echo hello from inside"]).start();
+    launch.wait_for_stdout("up");
+    assert_eq!(fetch(port), "hello from inside\n");
+    launch.finish().expect_code(0);
+}
+
+#[test]
+fn networks_are_bridge_host_or_none() {
+    let stage = Stage::new();
+    let interfaces = "ls /sys/class/net | tr '\\n' ' '";
+    stage.local(&["--network=none"], &[interfaces]).run().expect_code(0).expect_stdout("lo ");
+    stage.local(&[], &["ip -o -4 address show eth0 | wc -l"]).run().expect_code(0).expect_stdout("1\n");
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    stage.local(&["--network=host"], &["hostname"]).run().expect_code(0).expect_stdout(host);
+}
+
+#[test]
+fn privileges_and_other_parameters_of_docker_are_passed_on() {
+    let stage = Stage::new();
+    let capabilities = "grep CapEff /proc/self/status | cut -f 2";
+    let usual = stage.shell(capabilities);
+    let all = stage.local(&["--privileged"], &[capabilities]).run();
+    assert!(all.expect_code(0).stdout > usual.expect_code(0).stdout, "{}\n{}", all.said(), usual.said());
+    let options = ["--docker-param", "hostname=chosen", "--docker-param=label=purpose=test"];
+    stage.local(&options, &["hostname"]).run().expect_code(0).expect_stdout("chosen\n");
+}
+
+#[test]
+fn limits_reach_the_engine() {
+    let stage = Stage::new();
+    let launch = stage.local(&["--cpus=0.5", "--mem=64", "--name=limited"], &["echo up; sleep 60"]).start();
+    launch.wait_for_stdout("up");
+    let container = stage.engine().inspect(&stage.running_container());
+    assert_eq!(container["HostConfig"]["Memory"], 64 << 20);
+    assert_eq!(container["HostConfig"]["CpuShares"], 512);
+    assert_eq!(container["Config"]["Image"].as_str().unwrap().trim_end_matches(":latest"), IMAGE);
+    launch.interrupt();
+    launch.finish().expect_code(130);
+}
+
+#[test]
+fn the_sandbox_is_mounted_where_its_variables_say() {
+    let stage = Stage::new();
+    let script = "echo $MESOS_SANDBOX $MESOS_DIRECTORY; echo x >$MESOS_SANDBOX/new && cat /mnt/mesos/sandbox/new";
+    stage.shell(script).expect_code(0).expect_stdout("/mnt/mesos/sandbox /mnt/mesos/sandbox\nx\n");
+}
+
+#[test]
+fn a_file_of_another_user_in_the_sandbox_is_removed_too() {
+    let stage = Stage::new();
+    let script =
+        "mkdir -p /mnt/mesos/sandbox/a/b && touch /mnt/mesos/sandbox/a/b/c && chmod 000 /mnt/mesos/sandbox/a/b";
+    stage.local(&[], &[script]).run().expect_code(0);
+    // A task may also make what the launcher's own user cannot enter in a directory of the user's.
+    fs::set_permissions(stage.files(), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A port that local agents offer and on which nothing listens now.
+fn free_offered_port() -> u16 {
+    // Tests run in processes of their own, side by side: each starts to look somewhere else.
+    let start = 31_000 + (std::process::id() % 900) as u16;
+    (start..32_000).find(|port| TcpListener::bind(("0.0.0.0", *port)).is_ok()).expect("a free port")
+}
+
+fn fetch(port: u16) -> String {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let mut text = String::new();
+        // The engine's proxy accepts before the container listens, and then closes without a byte.
+        if let Ok(mut connection) = TcpStream::connect(("127.0.0.1", port)) {
+            let _ = connection.read_to_string(&mut text);
+        }
+        if !text.is_empty() {
+            return text;
+        }
+        assert!(Instant::now() < deadline, "port {port} never answered");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

@@ -1,0 +1,13 @@
+//! The real binary, end to end on real Docker: exit code, exact bytes, nothing left behind.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod cluster;
+mod container;
+mod exit;
+mod failures;
+#[path = "../harness/mod.rs"]
+mod harness;
+mod messages;
+mod output;
+mod signals;

@@ -1,0 +1,98 @@
+//! Ctrl-C, SIGTERM and time limits end the task, keep its last words, and leave nothing behind.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::harness::Stage;
+
+/// Says "up", and "bye" when it is asked to end.
+const POLITE: &str = "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.1; done";
+/// Says "up", and does not listen.
+const STUBBORN: &str = "trap 'echo no' TERM; echo up; while :; do sleep 0.1; done";
+
+#[test]
+fn the_first_interrupt_asks_the_task_to_end_and_keeps_its_last_words() {
+    let stage = Stage::new();
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let launch = stage.local(&[], &[POLITE]).start();
+        launch.wait_for_stdout("up");
+        launch.signal(signal);
+        launch.finish().expect_code(code).expect_stdout("up\nbye\n");
+    }
+}
+
+#[test]
+fn the_grace_period_ends_a_task_that_does_not_listen() {
+    let stage = Stage::new();
+    let launch = stage.local(&["--kill-grace=1s"], &[STUBBORN]).start();
+    launch.wait_for_stdout("up");
+    launch.interrupt();
+    let ended = launch.finish();
+    ended.expect_code(130).expect_stdout("up\nno\n");
+    assert!(ended.took < Duration::from_secs(20), "{:?}", ended.took);
+}
+
+#[test]
+fn the_second_interrupt_does_not_wait_for_the_grace_period() {
+    let stage = Stage::new();
+    let launch = stage.local(&["--kill-grace=1h"], &[STUBBORN]).start();
+    launch.wait_for_stdout("up");
+    launch.interrupt();
+    launch.wait_for_stdout("no");
+    launch.interrupt();
+    launch.finish().expect_code(130).expect_stdout("up\nno\n");
+}
+
+#[test]
+fn the_third_interrupt_leaves_at_once() {
+    // What runs on is ended by its executor, which sees that its agent is gone.
+    let stage = Stage::new().settling_within(Duration::from_secs(30));
+    let launch = stage.local(&["--kill-grace=1h"], &[STUBBORN]).start();
+    launch.wait_for_stdout("up");
+    for _ in 0..3 {
+        launch.interrupt();
+        // Signals of one kind that are pending at the same time are one signal.
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    launch.finish().expect_code(130);
+}
+
+#[test]
+fn an_interrupt_before_any_offer_fits_ends_at_once() {
+    let stage = Stage::new();
+    let launch = stage.local(&["--cpus=1000"], &["true"]).start();
+    launch.wait_for_stderr("cpus");
+    launch.interrupt();
+    let ended = launch.finish();
+    ended.expect_code(130).expect_stdout("");
+    assert!(ended.took < Duration::from_secs(10), "{:?}", ended.took);
+}
+
+#[test]
+fn an_interrupt_at_any_moment_of_the_start_leaves_nothing_behind() {
+    let stage = Stage::new();
+    for delay in [0, 5, 10, 20, 40, 80, 120, 160, 200, 250, 300, 350, 400] {
+        let launch = stage.local(&["--kill-grace=0s"], &["sleep 60"]).start();
+        std::thread::sleep(Duration::from_millis(delay));
+        launch.interrupt();
+        let ended = launch.finish();
+        // Before it has set up its handlers, the signal just ends it.
+        assert!(ended.code == Some(130) || ended.signal == Some(2), "after {delay} ms: {}", ended.said());
+        stage.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_time_limit_ends_the_task() {
+    let stage = Stage::new();
+    let ended = stage.local(&["--timeout=1s"], &[POLITE]).run();
+    ended.expect_code(124).expect_stdout("up\nbye\n").expect_words(&["1s"]);
+    assert!(ended.took < Duration::from_secs(20), "{:?}", ended.took);
+}
+
+#[test]
+fn a_time_limit_that_is_not_reached_changes_nothing() {
+    let stage = Stage::new();
+    stage.local(&["--timeout=1h", "--offer-timeout=1h"], &["exit 4"]).run().expect_code(4);
+}
