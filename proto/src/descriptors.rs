@@ -11,4 +11,5 @@ pub(crate) fn message(full_name: &str) -> Option<MessageDescriptor> {
         .get_message_by_name(full_name)
 }
 
-const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+/// All `.proto` files as a serialized `FileDescriptorSet`.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -17,6 +17,7 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/messages.rs"));
 }
 
+pub use descriptors::DESCRIPTORS;
 pub use generated::mesos;
 /// The agent's v1 operator API.
 pub use generated::mesos::agent;
