@@ -47,20 +47,16 @@ pub struct Row {
 pub const TABLE: &[Row] = &[
     Row { codes: "0 to 255", kind: "exited", meaning: "the task ended by itself; its code is passed on unchanged" },
     Row { codes: "128+n", kind: "signaled", meaning: "signal n ended the task: 137 for SIGKILL, 143 for SIGTERM" },
-    Row {
-        codes: "124",
-        kind: "timed_out",
-        meaning: "`--timeout` or `--offer-timeout` passed; one line on stderr says which and why",
-    },
+    Row { codes: "124", kind: "timed_out", meaning: "`--timeout` or `--offer-timeout` passed; stderr says which" },
     Row {
         codes: "125",
         kind: "failed",
-        meaning: "the launcher, the cluster or the agent failed, or an option is wrong; one line on stderr says why",
+        meaning: "the launcher, the cluster or the agent failed, or an option is wrong; stderr says why",
     },
     Row {
         codes: "130, 143",
         kind: "interrupted",
-        meaning: "the launcher was interrupted by SIGINT (Ctrl-C) or SIGTERM, and ended the task",
+        meaning: "the launcher was interrupted by SIGINT (Ctrl-C) or SIGTERM and ended the task",
     },
 ];
 

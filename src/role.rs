@@ -136,3 +136,77 @@ fn local(words: Vec<OsString>) -> Result<Role, Stop> {
         .map(Role::Local)
         .map_err(|error| Stop::from_clap(PROGRAM, exit::FAILED, &error))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    fn role(args: &[&str]) -> Result<Role, Stop> {
+        Role::from_args(args.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn name_and_first_word_give_the_same_role() {
+        for verb in VERBS {
+            let by_name = role(&["/opt/mesos/docker-containerizer", verb]).unwrap();
+            assert_eq!(by_name, Role::Containerizer(verb));
+            assert_eq!(by_name, role(&["launch-container", "docker-containerizer", verb]).unwrap());
+        }
+        for name in ["docker-executor", "mesos-docker-executor"] {
+            let by_name = role(&[&format!("/usr/libexec/{name}"), "--container=x", "--help"]).unwrap();
+            assert_eq!(by_name, Role::Executor(vec!["--container=x".into(), "--help".into()]));
+            assert_eq!(by_name, role(&["./launch-container", name, "--container=x", "--help"]).unwrap());
+        }
+    }
+
+    #[test]
+    fn everything_else_is_a_launch() {
+        let args = ["launch-container", "--master=local", "busybox", "docker-executor"];
+        let Role::Launch(cli) = role(&args).unwrap() else { panic!("not a launch") };
+        assert_eq!((cli.image.as_str(), cli.cmd), ("busybox", vec!["docker-executor".to_owned()]));
+        let Role::Launch(cli) = role(&["launch-container", "--", "local"]).unwrap() else { panic!("not a launch") };
+        assert_eq!(cli.image, "local");
+    }
+
+    #[test]
+    fn the_name_of_a_renamed_executable_does_not_matter() {
+        assert!(matches!(role(&["/tmp/local", "busybox"]), Ok(Role::Launch(_))));
+        assert!(role(&[]).unwrap_err().is_error);
+    }
+
+    #[test]
+    fn a_local_cluster_has_a_port_agents_and_resources() {
+        let Role::Local(cli) = role(&["launch-container", "local"]).unwrap() else { panic!("not local") };
+        assert_eq!((cli.port, cli.agents, cli.resources), (5050, 1, None));
+        let args = ["launch-container", "local", "--port=0", "--agents", "3", "--resources=cpus:4"];
+        let Role::Local(cli) = role(&args).unwrap() else { panic!("not local") };
+        assert_eq!((cli.port, cli.agents, cli.resources.as_deref()), (0, 3, Some("cpus:4")));
+    }
+
+    #[test]
+    fn a_wrong_call_of_a_role_is_one_line_with_what_is_right() {
+        for words in
+            [&["docker-containerizer"][..], &["docker-containerizer", "lunch"], &["docker-containerizer", "wait", "x"]]
+        {
+            let stop = role(words).unwrap_err();
+            assert_eq!((stop.is_error, stop.code, stop.text.lines().count()), (true, 2, 1), "{words:?}");
+            assert!(stop.text.contains("launch, update, usage, wait, destroy, containers, recover"), "{}", stop.text);
+        }
+        let stop = role(&["launch-container", "local", "--agents=0"]).unwrap_err();
+        assert_eq!((stop.is_error, stop.code), (true, 125));
+        assert!(stop.text.starts_with("launch-container local: invalid value '0'"), "{}", stop.text);
+    }
+
+    #[test]
+    fn every_program_answers_help_and_version() {
+        for program in [&["launch-container"][..], &["launch-container", "local"], &["docker-containerizer"]] {
+            for word in ["--help", "--version"] {
+                let stop = role(&[program, &[word]].concat()).unwrap_err();
+                assert_eq!((stop.is_error, stop.code), (false, 0), "{program:?} {word}");
+                assert!(stop.text.ends_with('\n'), "{program:?} {word}");
+            }
+        }
+    }
+}

@@ -194,3 +194,120 @@ fn after_help() -> String {
         crate::exit::help_table()
     )
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    /// Without the launcher's own MESOS_MASTER, whatever it is where the tests run.
+    fn parse(words: &[&str]) -> Cli {
+        Cli::parse_words(["--master=m1:5050"].iter().chain(words).map(Into::into)).unwrap()
+    }
+
+    #[test]
+    fn options_stand_before_the_image_and_what_follows_it_is_the_commands() {
+        let cli = parse(&["--cpus", "2", "busybox", "--cpus", "3", "-q", "--", "--help"]);
+        assert_eq!(cli.cpus.milli, 2000);
+        assert!(!cli.quiet);
+        assert_eq!(cli.image, "busybox");
+        assert_eq!(cli.cmd, ["--cpus", "3", "-q", "--", "--help"]);
+    }
+
+    #[test]
+    fn two_dashes_may_stand_before_the_image() {
+        let cli = parse(&["-q", "--", "local", "-q"]);
+        assert_eq!((cli.quiet, cli.image.as_str(), cli.cmd), (true, "local", vec!["-q".to_owned()]));
+    }
+
+    #[test]
+    fn an_image_may_be_all_there_is() {
+        let cli = parse(&["busybox"]);
+        assert_eq!((cli.image.as_str(), cli.cmd.len()), ("busybox", 0));
+        assert_eq!((cli.cpus.milli, cli.mem, cli.network), (1000, Megabytes(256), Network::Bridge));
+        assert_eq!((cli.kill_grace, cli.connect_timeout.0), (Duration::from_secs(10), Some(Duration::from_secs(30))));
+    }
+
+    #[test]
+    fn the_last_of_a_repeated_option_wins_and_lists_grow() {
+        let cli =
+            parse(&["--cpus=1", "--cpus=2", "-e", "A=1", "-eB", "-v/a:/b", "-p", "1:2", "-p", "3:4/udp", "busybox"]);
+        assert_eq!(cli.cpus.milli, 2000);
+        assert_eq!((cli.env.len(), cli.volume.len(), cli.publish.len()), (2, 1, 2));
+    }
+
+    #[test]
+    fn every_option_can_be_given_at_once() {
+        let cli = parse(&[
+            "--name=job",
+            "--cpus=0.5",
+            "--mem=1g",
+            "--disk=10g",
+            "-e",
+            "A=1",
+            "--env-file=f",
+            "-v",
+            "/a:/b:ro",
+            "-p",
+            "31080:80",
+            "--network=bridge",
+            "--user=1000:1000",
+            "-w",
+            "/srv",
+            "--privileged",
+            "--entrypoint=/bin/prog",
+            "--force-pull",
+            "--docker-param=cap-add=NET_ADMIN",
+            "--role=ops",
+            "--kill-grace=3",
+            "--timeout=1h",
+            "--offer-timeout=5m",
+            "--connect-timeout=0",
+            "--quiet",
+            "--format=json",
+            "--verbose",
+            "--verbose",
+            "image",
+            "arg",
+        ]);
+        assert_eq!((cli.mem, cli.disk), (Megabytes(1024), Some(Megabytes(10_240))));
+        assert_eq!(cli.timeout, Some(Limit(Some(Duration::from_secs(3600)))));
+        assert_eq!(cli.connect_timeout, Limit(None));
+        assert_eq!((cli.format, cli.verbose), (Format::Json, 2));
+        assert_eq!(cli.docker_param.len(), 1);
+    }
+
+    #[test]
+    fn debug_of_a_command_line_shows_no_secret() {
+        let text = format!("{:?}", parse(&["-e", "TOKEN=hunter2", "--docker-param=env=A=hunter2", "busybox"]));
+        assert!(text.contains("TOKEN=...") && !text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn help_and_version_are_answers_on_stdout() {
+        for word in ["--help", "-h", "--version", "-V"] {
+            let stop = Cli::parse_words([word.into()]).unwrap_err();
+            assert_eq!((stop.is_error, stop.code), (false, 0), "{word}");
+        }
+    }
+
+    #[test]
+    fn the_documentation_holds_the_help_as_it_is() {
+        let help = Cli::command().term_width(100).render_help().to_string();
+        let documentation = include_str!("../../docs/command-line.md");
+        let documented = documentation.split("```text\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        assert!(documented == help, "docs/command-line.md must hold this:\n{help}");
+    }
+
+    #[test]
+    fn the_documentation_explains_every_option() {
+        let documentation = include_str!("../../docs/command-line.md");
+        let explained = documentation.split("## Options").nth(1).unwrap();
+        let mut command = Cli::command();
+        command.build();
+        let options = command.get_arguments().filter_map(|arg| arg.get_long());
+        let missing: Vec<_> = options.filter(|long| !explained.contains(&format!("`--{long}"))).collect();
+        assert!(missing.is_empty(), "docs/command-line.md does not explain {missing:?}");
+    }
+}

@@ -1,1 +1,381 @@
-//! (being written)
+//! What happens, shown on stderr: consumers of one stream of [`Update`]s. Nothing here decides anything.
+//!
+//! ```text
+//! Update -> terminal: one line that changes, gone when the task's output starts; failures stay
+//!        -> plain:    single lines for a log, none of them with --quiet but failures
+//!        -> json:     one object per event (docs/json.md)
+//! ```
+//!
+//! The order of calls: [`Display::new`], then [`Display::handle`] for every update and [`Display::tick`] every
+//! [`Display::tick_interval`], at the end [`Display::clear`]. Nothing is drawn but within these calls: there is no thread. Only
+//! [`StatusLine::clear`] may come from another one, right before it writes the task's first byte.
+//!
+//! Not one byte goes to stdout: that is the task's. A writer that fails is ignored: nobody is left to be told.
+
+mod json;
+mod phase;
+mod plain;
+mod terminal;
+mod text;
+
+use std::io::Write;
+use std::time::{Duration, SystemTime};
+
+pub use terminal::StatusLine;
+pub use text::failure_line;
+pub(crate) use text::one_line;
+
+use crate::cli::Format;
+use crate::job::Job;
+use crate::scheduler::Time;
+use crate::update::Update;
+
+/// Which of the task's streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Shares a line with our lines only where both are the same terminal.
+    Stdout,
+    /// Shares lines with ours.
+    Stderr,
+}
+
+/// What a display knows of the launch from the start.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// As given to the scheduler.
+    pub task_id: String,
+    /// The task's name.
+    pub name: String,
+    /// As the user wrote it.
+    pub image: String,
+    /// As the user wrote it, without credentials.
+    pub master: String,
+    /// The task's memory limit.
+    pub memory_mb: u64,
+    /// The wall clock at [`Time`] zero.
+    pub started_at: SystemTime,
+}
+
+impl Launch {
+    /// What `job` says.
+    pub fn of(job: &Job, started_at: SystemTime) -> Self {
+        Self {
+            task_id: job.task_id().to_owned(),
+            name: job.name.clone(),
+            image: job.image.clone(),
+            master: text::without_credentials(&job.master),
+            memory_mb: job.memory.0,
+            started_at,
+        }
+    }
+}
+
+/// One way of showing.
+pub struct Display {
+    kind: Kind,
+    stderr: Box<dyn Write + Send>,
+    is_terminal: bool,
+    /// Whether the task's last byte on stderr (or on the terminal) was no line end.
+    is_mid_line: bool,
+}
+
+enum Kind {
+    Terminal(Box<terminal::Terminal>),
+    Plain(plain::Plain),
+    Json(json::Json),
+}
+
+impl Display {
+    /// The display that `job` asks for. `is_terminal`: stderr is a terminal that can move its cursor. With `--format=json`
+    /// the first event is written at once.
+    pub fn new(job: &Job, is_terminal: bool, started_at: SystemTime, stderr: Box<dyn Write + Send>) -> Self {
+        let launch = Launch::of(job, started_at);
+        let messages = job.messages;
+        let kind = match messages.format {
+            Format::Json => Kind::Json(json::Json::new(launch)),
+            // A log written to the same terminal would tear the changing line apart.
+            Format::Text if is_terminal && !messages.is_quiet && messages.verbosity == 0 => {
+                Kind::Terminal(Box::new(terminal::Terminal::on_stderr(launch)))
+            }
+            Format::Text => Kind::Plain(plain::Plain::new(launch, messages.is_quiet)),
+        };
+        let mut display = Self { kind, stderr, is_terminal, is_mid_line: false };
+        if let Kind::Json(json) = &mut display.kind {
+            let line = json.start();
+            display.write_lines(&[line]);
+        }
+        display
+    }
+
+    /// Shows `update`, which happened at `now`. The end of the task removes the changing line.
+    pub fn handle(&mut self, update: &Update, now: Time) {
+        let lines = match &mut self.kind {
+            Kind::Terminal(terminal) => terminal.handle(update, now),
+            Kind::Plain(plain) => plain.handle(update, now),
+            Kind::Json(json) => vec![json.line(update, now)],
+        };
+        self.write_lines(&lines);
+    }
+
+    /// Moves the changing line on to `now`.
+    pub fn tick(&mut self, now: Time) {
+        if let Kind::Terminal(terminal) = &mut self.kind {
+            terminal.draw(now);
+        }
+    }
+
+    /// How often [`Display::tick`] is wanted; `None`: not now.
+    pub fn tick_interval(&self) -> Option<Duration> {
+        match &self.kind {
+            Kind::Terminal(terminal) if terminal.is_drawn() => Some(terminal::TICK_INTERVAL),
+            Kind::Terminal(_) | Kind::Plain(_) | Kind::Json(_) => None,
+        }
+    }
+
+    /// Takes the changing line away for good; also called when the launcher leaves in a hurry.
+    pub fn clear(&mut self) {
+        self.status_line().clear();
+    }
+
+    /// The changing line, for the thread that writes the task's first byte.
+    pub fn status_line(&self) -> StatusLine {
+        match &self.kind {
+            Kind::Terminal(terminal) => terminal.status_line(),
+            Kind::Plain(_) | Kind::Json(_) => StatusLine::none(),
+        }
+    }
+
+    /// Output of the task was written; `ends_line`: its last byte was a line end. Our next line then begins on a new one.
+    pub fn output_written(&mut self, stream: Stream, ends_line: bool) {
+        if stream == Stream::Stderr || self.is_terminal {
+            self.is_mid_line = !ends_line;
+        }
+    }
+
+    fn write_lines(&mut self, lines: &[String]) {
+        if lines.is_empty() {
+            return;
+        }
+        let mut text = String::new();
+        if std::mem::take(&mut self.is_mid_line) {
+            text.push('\n');
+        }
+        for line in lines {
+            text.push_str(line);
+            text.push('\n');
+        }
+        let stderr = &mut self.stderr;
+        let write = || {
+            // One write, so that lines of other programs do not come between.
+            let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+        };
+        match &self.kind {
+            Kind::Terminal(terminal) => terminal.suspend(write),
+            Kind::Plain(_) | Kind::Json(_) => {
+                let mut write = write;
+                write();
+            }
+        }
+    }
+}
+
+/// One launch as the parts of this module are told of it, from the first attempt to the end.
+#[cfg(test)]
+mod story {
+    use proto::mesos::{TaskState, task_status};
+    use proto::record::TaskRecord;
+
+    use super::*;
+    use crate::exit::Outcome;
+    use crate::update::{Status, Waiting};
+
+    pub(super) const TASK: &str = "busybox-0a1b2c3d";
+
+    pub(super) fn launch() -> Launch {
+        Launch {
+            task_id: TASK.to_owned(),
+            name: "busybox".to_owned(),
+            image: "busybox:1.36".to_owned(),
+            master: "m1:5050".to_owned(),
+            memory_mb: 256,
+            started_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
+        }
+    }
+
+    pub(super) fn connecting() -> Update {
+        Update::Connecting { master: "m2:5050".to_owned() }
+    }
+
+    pub(super) fn subscribed(is_again: bool) -> Update {
+        Update::Subscribed { master: "m2:5050".to_owned(), framework_id: "f-1".to_owned(), is_again }
+    }
+
+    pub(super) fn disconnected(reason: &str) -> Update {
+        Update::Disconnected { reason: reason.to_owned(), retry_in: Duration::from_millis(1500) }
+    }
+
+    pub(super) fn waiting(seconds: u64, agents_offered: u32, reasons: &[&str]) -> Update {
+        let reasons = reasons.iter().map(|reason| (*reason).to_owned()).collect();
+        Update::Waiting(Waiting { waiting_for: Duration::from_secs(seconds), agents_offered, reasons })
+    }
+
+    pub(super) fn launching() -> Update {
+        Update::Launching { task_id: TASK.to_owned(), agent_id: "s-1".to_owned(), hostname: "a7".to_owned() }
+    }
+
+    pub(super) fn pulling() -> Update {
+        Update::Pulling { layers_done: 3, layers_total: 7, bytes_done: 41_234_567, bytes_total: 212_000_000 }
+    }
+
+    pub(super) fn status(state: TaskState, record: Option<TaskRecord>) -> Update {
+        Update::Status(Status {
+            task_id: TASK.to_owned(),
+            state,
+            message: Some("Container exited with status 137".to_owned()),
+            reason: Some(task_status::Reason::ContainerLimitationMemory),
+            source: Some(task_status::Source::Executor),
+            agent_id: Some("s-1".to_owned()),
+            healthy: None,
+            ip_address: Some("172.17.0.2".to_owned()),
+            record,
+        })
+    }
+
+    pub(super) fn running() -> Update {
+        status(TaskState::TaskRunning, None)
+    }
+
+    pub(super) fn out_of_memory() -> Update {
+        let record = TaskRecord { version: 1, exit_code: Some(137), oom_killed: true, ..TaskRecord::default() };
+        status(TaskState::TaskFailed, Some(record))
+    }
+
+    pub(super) fn killing() -> Update {
+        Update::Killing { task_id: TASK.to_owned(), why: "interrupted".to_owned(), grace: Duration::from_secs(10) }
+    }
+
+    pub(super) fn relaunching() -> Update {
+        Update::Relaunching { task_id: TASK.to_owned(), why: "the offer was withdrawn".to_owned() }
+    }
+
+    pub(super) fn output_lost() -> Update {
+        Update::OutputLost { file: "stdout", bytes: Some(12), why: "cannot read it from a7: gone".to_owned() }
+    }
+
+    pub(super) fn notice() -> Update {
+        Update::Notice("the master runs Mesos 0.28.3".to_owned())
+    }
+
+    pub(super) fn ended(outcome: Outcome) -> Update {
+        Update::Ended { task_id: TASK.to_owned(), outcome }
+    }
+
+    pub(super) fn at(seconds: u64) -> Time {
+        Duration::from_secs(seconds)
+    }
+
+    /// A launch without any trouble.
+    pub(super) fn good() -> Vec<(Time, Update)> {
+        vec![
+            (at(0), connecting()),
+            (at(0), subscribed(false)),
+            (at(1), launching()),
+            (at(1), status(TaskState::TaskStarting, None)),
+            (at(2), pulling()),
+            (at(3), pulling()),
+            (at(4), running()),
+            (at(5), running()),
+            (at(6), Update::OutputStarted),
+            (at(9), status(TaskState::TaskFinished, None)),
+            (at(9), ended(Outcome::Exited(0))),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use super::story::{at, ended, killing};
+    use super::*;
+    use crate::cli::Cli;
+    use crate::exit::Outcome;
+
+    #[derive(Clone, Default)]
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+    impl Buffer {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl Write for Buffer {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn display(words: &[&str]) -> (Display, Buffer) {
+        let words = ["--master=zk://me:hunter2@z1:2181/mesos", "--name=job"].iter().chain(words).map(Into::into);
+        let job = Job::new(Cli::parse_words(words).unwrap()).unwrap();
+        let buffer = Buffer::default();
+        (Display::new(&job, false, SystemTime::UNIX_EPOCH, Box::new(buffer.clone())), buffer)
+    }
+
+    #[test]
+    fn a_line_of_ours_begins_on_a_new_line_behind_the_tasks_stderr() {
+        let (mut display, buffer) = display(&["busybox"]);
+        display.output_written(Stream::Stderr, false);
+        display.handle(&killing(), at(1));
+        display.output_written(Stream::Stderr, true);
+        display.output_written(Stream::Stdout, false);
+        display.handle(&ended(Outcome::Failed("cannot do it".to_owned())), at(2));
+        let expected = "\nlaunch-container: ending the task: interrupted; SIGKILL after 10s\n\
+                        launch-container: cannot do it\n";
+        assert_eq!(buffer.text(), expected);
+    }
+
+    #[test]
+    fn quiet_says_only_why_there_is_no_result() {
+        let (mut display, buffer) = display(&["--quiet", "busybox"]);
+        for (now, update) in story::good() {
+            display.handle(&update, now);
+        }
+        for update in [story::notice(), story::disconnected("no answer"), killing(), story::relaunching()] {
+            display.handle(&update, at(10));
+        }
+        assert_eq!(buffer.text(), "");
+        display.handle(&story::output_lost(), at(11));
+        display.handle(&ended(Outcome::TimedOut("timed out".to_owned())), at(11));
+        assert_eq!(buffer.text().lines().count(), 2);
+    }
+
+    #[test]
+    fn json_begins_with_the_schema_at_once_and_shows_no_credentials() {
+        let (mut display, buffer) = display(&["--format=json", "--quiet", "busybox"]);
+        assert!(buffer.text().contains("\"schema\":1"), "{}", buffer.text());
+        assert!(buffer.text().contains("zk://z1:2181/mesos"), "{}", buffer.text());
+        display.handle(&ended(Outcome::Exited(3)), at(1));
+        assert_eq!(buffer.text().lines().count(), 2);
+        assert!(!buffer.text().contains("hunter2"));
+        assert_eq!(display.tick_interval(), None);
+    }
+
+    #[test]
+    fn a_display_without_a_changing_line_can_be_cleared_and_ticked() {
+        let (mut display, buffer) = display(&["busybox"]);
+        display.tick(at(1));
+        display.clear();
+        display.status_line().clear();
+        assert_eq!(buffer.text(), "");
+    }
+}

@@ -14,7 +14,7 @@ use proto::mesos;
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::cli::{Cli, Format};
+use crate::cli::{Cli, Format, Megabytes};
 use crate::scheduler;
 
 pub use environment::EnvironmentError;
@@ -30,6 +30,8 @@ pub struct Job {
     pub name: String,
     /// As given.
     pub image: String,
+    /// `--mem`.
+    pub memory: Megabytes,
     /// The task; its resources are the need.
     pub task: scheduler::Task,
     /// What to subscribe with; no id and no capabilities yet: those depend on the master's version.
@@ -125,6 +127,7 @@ impl Job {
             framework: framework(&cli, &name, surroundings)?,
             name,
             image: cli.image,
+            memory: cli.mem,
             task,
             master,
             connect_timeout: cli.connect_timeout.0,
@@ -194,4 +197,89 @@ fn user_in_passwd(passwd: &str, uid: u32) -> Option<String> {
         let name = fields.next().filter(|name| !name.is_empty())?;
         (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    /// The job for these words behind `--master=m1:5050`, on a machine where only HOME is set.
+    pub(super) fn job(words: &[&str]) -> Result<Job, JobError> {
+        let cli = Cli::parse_words(["--master=m1:5050"].iter().chain(words).map(Into::into)).unwrap();
+        let lookup = |name: &str| (name == "HOME").then(|| OsString::from("/home/ada"));
+        Job::in_surroundings(
+            cli,
+            &Surroundings {
+                lookup: &lookup,
+                user: "ada".to_owned(),
+                hostname: "desk".to_owned(),
+                suffix: "0a1b2c3d".to_owned(),
+            },
+        )
+    }
+
+    #[test]
+    fn the_framework_is_the_users_and_survives_a_blip() {
+        let framework = job(&["--role=ops/batch", "busybox"]).unwrap().framework;
+        assert_eq!((framework.user.as_str(), framework.hostname.as_deref()), ("ada", Some("desk")));
+        assert_eq!(framework.name, "launch-container busybox");
+        assert_eq!(framework.role.as_deref(), Some("ops/batch"));
+        assert_eq!(framework.failover_timeout, Some(120.0));
+        assert!(framework.id.is_none() && framework.capabilities.is_empty());
+        assert_eq!(job(&["busybox"]).unwrap().framework.role, None);
+    }
+
+    #[test]
+    fn limits_of_time_reach_the_scheduler_and_zero_is_none() {
+        let job_with = job(&["--timeout=90", "--offer-timeout=5m", "--kill-grace=0", "busybox"]).unwrap();
+        assert_eq!(job_with.task.run_timeout, Some(Duration::from_secs(90)));
+        assert_eq!(job_with.task.offer_timeout, Some(Duration::from_secs(300)));
+        assert_eq!(job_with.task.kill_grace, Duration::ZERO);
+        let job_without = job(&["--timeout=0", "--connect-timeout=0", "busybox"]).unwrap();
+        assert_eq!((job_without.task.run_timeout, job_without.connect_timeout), (None, None));
+        assert_eq!(job_without.task.offer_timeout, None);
+    }
+
+    #[test]
+    fn a_launch_without_a_master_says_how_to_name_one() {
+        let cli =
+            Cli { master: Some(" ".to_owned()), ..Cli::parse_words(["--master=x".into(), "busybox".into()]).unwrap() };
+        let error = Job::new(cli).unwrap_err().to_string();
+        assert!(error.contains("MESOS_MASTER") && error.contains("--master=local"), "{error}");
+    }
+
+    #[test]
+    fn roles_that_a_master_would_refuse_are_refused_here() {
+        for role in ["", ".", "..", "-x", "a b", "a//b", "a/..", "a\tb"] {
+            let error = job(&[&format!("--role={role}"), "busybox"]).unwrap_err().to_string();
+            assert!(error.contains("--role"), "{role}: {error}");
+        }
+        for role in ["*", "ops", "ops/batch", "a-b_c"] {
+            assert!(job(&[&format!("--role={role}"), "busybox"]).is_ok(), "{role}");
+        }
+    }
+
+    #[test]
+    fn a_jobs_debug_text_has_no_secret() {
+        let text = format!("{:?}", job(&["-e", "TOKEN=hunter2", "busybox"]).unwrap());
+        assert!(text.contains("busybox-0a1b2c3d") && !text.contains("hunter2") && !text.contains("m1"), "{text}");
+    }
+
+    #[test]
+    fn two_jobs_never_share_a_task_id() {
+        let cli = Cli::parse_words(["--master=x".into(), "busybox".into()]).unwrap();
+        let ids = [Job::new(cli.clone()).unwrap(), Job::new(cli).unwrap()].map(|job| job.task_id().to_owned());
+        assert_ne!(ids[0], ids[1]);
+        assert!(ids.iter().all(|id| id.len() == "busybox-".len() + 8), "{ids:?}");
+    }
+
+    #[test]
+    fn a_user_is_found_by_number() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nbroken\nada:x:1000:1000:Ada:/home/ada:/bin/sh\n";
+        assert_eq!(user_in_passwd(passwd, 1000).as_deref(), Some("ada"));
+        assert_eq!(user_in_passwd(passwd, 0).as_deref(), Some("root"));
+        assert_eq!(user_in_passwd(passwd, 1), None);
+    }
 }

@@ -261,3 +261,172 @@ fn nanoseconds(duration: Duration) -> DurationInfo {
 fn label(key: &str, value: &str) -> Label {
     Label { key: key.to_owned(), value: Some(value.to_owned()) }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::super::tests::job;
+    use super::*;
+
+    fn info(words: &[&str]) -> TaskInfo {
+        job(words).unwrap().task.info
+    }
+
+    fn docker(words: &[&str]) -> DockerInfo {
+        info(words).container.unwrap().docker.unwrap()
+    }
+
+    fn parameters(words: &[&str]) -> Vec<(String, String)> {
+        docker(words).parameters.into_iter().map(|parameter| (parameter.key, parameter.value)).collect()
+    }
+
+    fn error(words: &[&str]) -> String {
+        job(words).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_plainest_task_is_a_docker_container_with_one_cpu_and_256_mb() {
+        let info = info(&["busybox", "echo before; sleep 5; echo after"]);
+        assert_eq!((info.name.as_str(), info.task_id.value.as_str()), ("busybox", "busybox-0a1b2c3d"));
+        assert_eq!(info.resources, [scalar("cpus", 1.0), scalar("mem", 256.0)]);
+        assert_eq!(info.kill_policy.unwrap().grace_period.unwrap().nanoseconds, 10_000_000_000);
+        let labels = info.labels.unwrap().labels;
+        assert_eq!(labels, [label(VERSION_LABEL, env!("CARGO_PKG_VERSION")), label(HOST_LABEL, "desk")]);
+        let container = info.container.unwrap();
+        assert_eq!(container.r#type(), container_info::Type::Docker);
+        let docker = container.docker.unwrap();
+        assert_eq!((docker.image.as_str(), docker.network()), ("busybox", docker_info::Network::Bridge));
+        assert_eq!((docker.privileged, docker.force_pull_image), (Some(false), Some(false)));
+        assert!(docker.parameters.is_empty() && docker.port_mappings.is_empty() && container.volumes.is_empty());
+        assert_eq!(info.command.unwrap().environment, None);
+        assert!(info.executor.is_none());
+    }
+
+    #[test]
+    fn one_word_is_for_the_shell_several_are_argv_none_is_the_images() {
+        let command = |words: &[&str]| {
+            let command = info(words).command.unwrap();
+            (command.shell, command.value, command.arguments)
+        };
+        assert_eq!(command(&["busybox", "a b"]), (Some(true), Some("a b".to_owned()), vec![]));
+        let several = (Some(false), Some("echo".to_owned()), vec!["a b".to_owned(), "-c".to_owned()]);
+        assert_eq!(command(&["busybox", "echo", "a b", "-c"]), several);
+        assert_eq!(command(&["busybox"]), (Some(false), None, vec![]));
+        assert_eq!(
+            command(&["--entrypoint=cat", "busybox", "/etc/hosts"]),
+            (Some(false), Some("/etc/hosts".to_owned()), vec![])
+        );
+        assert_eq!(command(&["--entrypoint=true", "busybox"]), (Some(false), None, vec![]));
+    }
+
+    #[test]
+    fn what_mesos_has_no_field_for_is_a_docker_option() {
+        let words = [
+            "-u",
+            "1000:50",
+            "-w",
+            "/srv",
+            "--entrypoint=",
+            "--docker-param=cap-add=ALL",
+            "--docker-param=init=",
+            "image",
+        ];
+        let expected = [("user", "1000:50"), ("workdir", "/srv"), ("entrypoint", ""), ("cap-add", "ALL"), ("init", "")];
+        assert_eq!(parameters(&words), expected.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn resources_are_what_was_asked_for_with_every_port_once() {
+        let words =
+            ["--cpus=0.001", "--mem=1g", "--disk=2g", "-p9:1", "-p7:1", "-p8:1", "-p8:1/udp", "-p20:1", "image"];
+        let info = info(&words);
+        let [cpus, mem, disk, ports] = &info.resources[..] else { panic!("{:?}", info.resources) };
+        assert_eq!((cpus, mem), (&scalar("cpus", 0.001), &scalar("mem", 1024.0)));
+        assert_eq!(disk, &scalar("disk", 2048.0));
+        assert!(info.resources.iter().all(|resource| resource.role.as_deref() == Some("*")));
+        let range = |begin, end| value::Range { begin, end };
+        assert_eq!(ports.ranges.as_ref().unwrap().range, [range(7, 9), range(20, 20)]);
+        let mappings = info.container.unwrap().docker.unwrap().port_mappings;
+        assert_eq!(mappings.len(), 5);
+        assert_eq!((mappings[3].host_port, mappings[3].container_port, mappings[3].protocol()), (8, 1, "udp"));
+    }
+
+    #[test]
+    fn networks_have_mesos_numbers_and_a_named_one_its_name() {
+        assert_eq!(docker(&["--network=host", "image"]).network(), docker_info::Network::Host);
+        assert_eq!(docker(&["--network=none", "image"]).network(), docker_info::Network::None);
+        let container = info(&["--network=blue", "image"]).container.unwrap();
+        assert_eq!(container.docker.unwrap().network(), docker_info::Network::User);
+        assert_eq!(container.network_infos[0].name.as_deref(), Some("blue"));
+        let error = error(&["--network=host", "-p1:2", "image"]);
+        assert!(error.contains("--network") && error.contains("--publish"), "{error}");
+    }
+
+    #[test]
+    fn volumes_environment_and_switches_are_carried() {
+        let info =
+            info(&["-v/a:/b:ro", "-v/c:/d", "-eA=1", "-eHOME", "-eUNSET", "--privileged", "--force-pull", "image"]);
+        let container = info.container.unwrap();
+        let volumes: Vec<_> =
+            container.volumes.iter().map(|v| (v.host_path(), v.container_path.as_str(), v.mode())).collect();
+        assert_eq!(volumes, [("/a", "/b", volume::Mode::Ro), ("/c", "/d", volume::Mode::Rw)]);
+        let docker = container.docker.unwrap();
+        assert_eq!((docker.privileged, docker.force_pull_image), (Some(true), Some(true)));
+        let variables = info.command.unwrap().environment.unwrap().variables;
+        let variables: Vec<_> = variables.iter().map(|variable| (variable.name.as_str(), variable.value())).collect();
+        assert_eq!(variables, [("A", "1"), ("HOME", "/home/ada")]);
+    }
+
+    #[test]
+    fn a_task_is_named_after_its_image() {
+        let images = [
+            ("busybox", "busybox"),
+            ("busybox:1.36", "busybox"),
+            ("registry:5000/team/app", "app"),
+            ("registry:5000/team/app:v1@sha256:0123", "app"),
+            ("team/app@sha256:0123", "app"),
+            ("a/", "task"),
+        ];
+        for (image, expected) in images {
+            assert_eq!(job(&[image]).unwrap().name, expected, "{image}");
+        }
+    }
+
+    #[test]
+    fn a_task_id_is_a_safe_directory_name_whatever_the_name() {
+        let id = |name: &str| job(&["--name", name, "image"]).unwrap().task_id().to_owned();
+        assert_eq!(id("Web 1/2:3"), "Web-1-2-3-0a1b2c3d");
+        assert_eq!(id("..".repeat(3).as_str()), "task-0a1b2c3d");
+        assert_eq!(id(".hidden"), "hidden-0a1b2c3d");
+        assert_eq!(id("größe"), "gr--e-0a1b2c3d");
+        assert!(id(&"x".repeat(255)).len() <= 255);
+    }
+
+    #[test]
+    fn what_no_agent_could_run_is_refused_with_the_reason() {
+        let cases: [(&[&str], &str); 9] = [
+            (&["--name=", "image"], "--name"),
+            (&["--name=a\nb", "image"], "--name"),
+            (&["docker:///busybox"], "without a scheme"),
+            (&["bu sy"], "blanks"),
+            (&[""], "empty"),
+            (&["--workdir=srv", "image"], "absolute path"),
+            (&["--user=", "image"], "--user"),
+            (&["--env-file=/nonexistent/env", "image"], "--env-file"),
+            (&["--", "-it", "image"], "options stand before IMAGE"),
+        ];
+        for (words, expected) in cases {
+            let error = error(words);
+            assert!(error.contains(expected), "{words:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_docker_param_is_named_without_its_value() {
+        for param in ["--cap-add=hunter2", "=hunter2", "a b=hunter2", "name=hunter2", "init"] {
+            let error = error(&[&format!("--docker-param={param}"), "image"]);
+            assert!(error.contains("--docker-param") && !error.contains("hunter2"), "{param}: {error}");
+        }
+    }
+}
