@@ -105,7 +105,7 @@ mod tests {
         ecp::Wait { container_id: mesos::ContainerId { value: id.into(), parent: None } }
     }
 
-    fn framed(message: &(impl Message + Name)) -> Vec<u8> {
+    fn framed(message: &impl Name) -> Vec<u8> {
         let mut bytes = Vec::new();
         write(&mut bytes, message).unwrap();
         bytes
