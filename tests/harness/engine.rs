@@ -1,5 +1,6 @@
 //! The Docker engine as tests need it: what is there, of one stage.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,11 @@ pub(crate) const IMAGE: &str = "launch-container/busybox";
 
 /// How long a container may take to start.
 const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// The group that may use the engine, as the default socket has it.
+pub(super) fn group() -> u32 {
+    std::fs::metadata("/var/run/docker.sock").expect("the engine's socket").gid()
+}
 
 /// A blocking face of the engine.
 pub(crate) struct Engine {

@@ -27,6 +27,9 @@ pub(crate) use server::{Server, closed_port};
 /// How long a launch may take before the test fails; generous, since tests share two cores.
 pub(crate) const LAUNCH_LIMIT: Duration = Duration::from_secs(60);
 
+/// Whom root becomes to be nobody special.
+const NOBODY: u32 = 65534;
+
 /// One test's own directory, and what may be left of the test when it ends: nothing.
 pub(crate) struct Stage {
     root: tempfile::TempDir,
@@ -72,12 +75,17 @@ impl Stage {
     pub(crate) fn launcher<W: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = W>) -> Launch {
         let mut command = Command::new(env!("CARGO_BIN_EXE_launch-container"));
         command.args(words);
+        Launch::new(self.at_home(command))
+    }
+
+    /// With the stage's directories, and nothing that the machine or the user may have set.
+    fn at_home(&self, mut command: Command) -> Command {
         command.env("TMPDIR", self.temporary()).env("HOME", self.root.path().join("home")).current_dir(self.files());
         for foreign in ["MESOS_MASTER", "XDG_RUNTIME_DIR", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"] {
             command.env_remove(foreign);
         }
         command.env_remove("RUST_LOG").env_remove("http_proxy").env_remove("HTTP_PROXY").env_remove("ALL_PROXY");
-        Launch::new(command)
+        command
     }
 
     /// `launch-container --master=local OPTIONS... IMAGE CMD...`
@@ -88,6 +96,27 @@ impl Stage {
     /// `launch-container --master=local IMAGE SCRIPT`, to its end.
     pub(crate) fn shell(&self, script: &str) -> Ended {
         self.local(&[], &[script]).run()
+    }
+
+    /// As [`Stage::local`], by a user who is not root and may use Docker.
+    pub(crate) fn local_without_root(&self, options: &[&str], cmd: &[&str]) -> Launch {
+        if !rustix::process::geteuid().is_root() {
+            return self.local(options, cmd);
+        }
+        // Where the project lies may be closed to others, so the binary comes along.
+        let binary = self.root.path().join("launch-container");
+        std::fs::copy(env!("CARGO_BIN_EXE_launch-container"), &binary).expect("the binary is copied");
+        for path in ["", "tmp", "home", "files"].map(|part| self.root.path().join(part)) {
+            std::os::unix::fs::chown(path, Some(NOBODY), None).expect("root may chown");
+        }
+        let mut command = Command::new("setpriv");
+        command.args([
+            format!("--reuid={NOBODY}"),
+            format!("--regid={}", engine::group()),
+            "--clear-groups".to_owned(),
+        ]);
+        command.arg(binary).arg("--master=local").args(options).arg(IMAGE).args(cmd);
+        Launch::new(self.at_home(command))
     }
 
     /// Waits until one container of this stage runs, and returns the engine's id of it.

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use crate::harness::{IMAGE, Stage};
@@ -130,13 +129,22 @@ fn the_sandbox_is_mounted_where_its_variables_say() {
 }
 
 #[test]
-fn a_file_of_another_user_in_the_sandbox_is_removed_too() {
+fn what_a_task_leaves_in_its_sandbox_is_removed() {
     let stage = Stage::new();
     let script =
         "mkdir -p /mnt/mesos/sandbox/a/b && touch /mnt/mesos/sandbox/a/b/c && chmod 000 /mnt/mesos/sandbox/a/b";
-    stage.local(&[], &[script]).run().expect_code(0);
-    // A task may also make what the launcher's own user cannot enter in a directory of the user's.
-    fs::set_permissions(stage.files(), fs::Permissions::from_mode(0o755)).unwrap();
+    stage.shell(script).expect_code(0);
+}
+
+#[test]
+fn a_user_without_root_needs_no_more_than_docker() {
+    let stage = Stage::new();
+    let ended = stage.local_without_root(&["--quiet"], &["id -u; echo err >&2; exit 3"]).run();
+    ended.expect_code(3).expect_stdout("0\n").expect_stderr("err\n");
+    stage.assert_nothing_left();
+    // In its container the task is root, and what it writes is root's.
+    let script = "mkdir -p /mnt/mesos/sandbox/a/b && touch /mnt/mesos/sandbox/a/b/c && chmod 700 /mnt/mesos/sandbox/a";
+    stage.local_without_root(&[], &[script]).run().expect_code(0);
 }
 
 /// A port that local agents offer and on which nothing listens now.
