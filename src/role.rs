@@ -209,4 +209,28 @@ mod tests {
             }
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_command_line_gives_a_role_or_one_text_and_never_a_panic(
+            args in proptest::collection::vec(proptest::collection::vec(proptest::prelude::any::<u8>(), 0..6), 0..6),
+            options in proptest::collection::vec(proptest::sample::select(vec!["--cpus", "-e", "--", "-qv", "--mem=1", "x", "-"]), 0..6),
+        ) {
+            use std::os::unix::ffi::OsStringExt;
+            let words = options.into_iter().map(OsString::from).chain(args.into_iter().map(OsString::from_vec));
+            if let Err(stop) = Role::from_args(std::iter::once("launch-container".into()).chain(words)) {
+                assert!(!stop.text.is_empty() && stop.text.ends_with('\n'));
+                assert!(!stop.is_error || (stop.code == 125 && stop.text.lines().count() == 1), "{stop:?}");
+            }
+        }
+
+        #[test]
+        fn what_stands_behind_the_image_reaches_the_command_unchanged(
+            cmd in proptest::collection::vec("(--?[a-z]{0,8}(=[a-z ]{0,4})?|[ -~]{0,8})", 0..6),
+        ) {
+            let words = ["launch-container", "--master=m", "-e", "A", "image"].map(str::to_owned).into_iter().chain(cmd.clone());
+            let Ok(Role::Launch(cli)) = Role::from_args(words.map(OsString::from)) else { panic!("not a launch") };
+            assert_eq!(cli.cmd, cmd);
+        }
+    }
 }

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! The order of calls: [`Display::new`], then [`Display::handle`] for every update and [`Display::tick`] every
-//! [`Display::tick_interval`], at the end [`Display::clear`]. Nothing is drawn but within these calls: there is no thread. Only
-//! [`StatusLine::clear`] may come from another one, right before it writes the task's first byte.
+//! [`Display::tick_interval`], at the end [`Display::clear`]. Nothing is drawn but within these calls: there is no thread. Whoever
+//! writes the task's first byte reports [`Update::OutputStarted`] right before it.
 //!
 //! Not one byte goes to stdout: that is the task's. A writer that fails is ignored: nobody is left to be told.
 
@@ -18,10 +18,9 @@ mod plain;
 mod terminal;
 mod text;
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::time::{Duration, SystemTime};
 
-pub use terminal::StatusLine;
 pub use text::failure_line;
 pub(crate) use text::one_line;
 
@@ -33,32 +32,55 @@ use crate::update::Update;
 /// Which of the task's streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
-    /// Shares a line with our lines only where both are the same terminal.
+    /// Shares lines with ours only where both go to the same place.
     Stdout,
     /// Shares lines with ours.
     Stderr,
 }
 
+/// Where a display writes, and what else is written there.
+pub struct Stderr {
+    /// Takes whole lines.
+    pub writer: Box<dyn Write + Send>,
+    /// Whether it is a terminal that can move its cursor.
+    pub is_terminal: bool,
+    /// Whether the task's stdout goes to the same place.
+    pub is_stdout_too: bool,
+}
+
+impl Stderr {
+    /// This process's own.
+    pub fn of_process() -> Self {
+        let can_move = std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb");
+        let place = |fd| rustix::fs::fstat(fd).ok().map(|stat| (stat.st_dev, stat.st_ino));
+        let stdout = place(rustix::stdio::stdout());
+        Self {
+            writer: Box::new(std::io::stderr()),
+            is_terminal: can_move && std::io::stderr().is_terminal(),
+            is_stdout_too: stdout.is_some() && stdout == place(rustix::stdio::stderr()),
+        }
+    }
+}
+
 /// What a display knows of the launch from the start.
 #[derive(Debug, Clone)]
-pub struct Launch {
+struct Launch {
     /// As given to the scheduler.
-    pub task_id: String,
+    task_id: String,
     /// The task's name.
-    pub name: String,
+    name: String,
     /// As the user wrote it.
-    pub image: String,
+    image: String,
     /// As the user wrote it, without credentials.
-    pub master: String,
+    master: String,
     /// The task's memory limit.
-    pub memory_mb: u64,
+    memory_mb: u64,
     /// The wall clock at [`Time`] zero.
-    pub started_at: SystemTime,
+    started_at: SystemTime,
 }
 
 impl Launch {
-    /// What `job` says.
-    pub fn of(job: &Job, started_at: SystemTime) -> Self {
+    fn of(job: &Job, started_at: SystemTime) -> Self {
         Self {
             task_id: job.task_id().to_owned(),
             name: job.name.clone(),
@@ -73,10 +95,10 @@ impl Launch {
 /// One way of showing.
 pub struct Display {
     kind: Kind,
-    stderr: Box<dyn Write + Send>,
-    is_terminal: bool,
-    /// Whether the task's last byte on stderr (or on the terminal) was no line end.
+    stderr: Stderr,
+    /// Whether the task's last byte at the same place was no line end.
     is_mid_line: bool,
+    is_ended: bool,
 }
 
 enum Kind {
@@ -86,20 +108,20 @@ enum Kind {
 }
 
 impl Display {
-    /// The display that `job` asks for. `is_terminal`: stderr is a terminal that can move its cursor. With `--format=json`
+    /// The display that `job` asks for; `started_at` is the wall clock at time zero. With `--format=json`
     /// the first event is written at once.
-    pub fn new(job: &Job, is_terminal: bool, started_at: SystemTime, stderr: Box<dyn Write + Send>) -> Self {
+    pub fn new(job: &Job, stderr: Stderr, started_at: SystemTime) -> Self {
         let launch = Launch::of(job, started_at);
         let messages = job.messages;
         let kind = match messages.format {
             Format::Json => Kind::Json(json::Json::new(launch)),
             // A log written to the same terminal would tear the changing line apart.
-            Format::Text if is_terminal && !messages.is_quiet && messages.verbosity == 0 => {
+            Format::Text if stderr.is_terminal && !messages.is_quiet && messages.verbosity == 0 => {
                 Kind::Terminal(Box::new(terminal::Terminal::on_stderr(launch)))
             }
             Format::Text => Kind::Plain(plain::Plain::new(launch, messages.is_quiet)),
         };
-        let mut display = Self { kind, stderr, is_terminal, is_mid_line: false };
+        let mut display = Self { kind, stderr, is_mid_line: false, is_ended: false };
         if let Kind::Json(json) = &mut display.kind {
             let line = json.start();
             display.write_lines(&[line]);
@@ -107,8 +129,12 @@ impl Display {
         display
     }
 
-    /// Shows `update`, which happened at `now`. The end of the task removes the changing line.
+    /// Shows `update`, which happened at `now`. The end of the task removes the changing line and is told once, whoever
+    /// reports it again.
     pub fn handle(&mut self, update: &Update, now: Time) {
+        if matches!(update, Update::Ended { .. }) && std::mem::replace(&mut self.is_ended, true) {
+            return;
+        }
         let lines = match &mut self.kind {
             Kind::Terminal(terminal) => terminal.handle(update, now),
             Kind::Plain(plain) => plain.handle(update, now),
@@ -134,20 +160,14 @@ impl Display {
 
     /// Takes the changing line away for good; also called when the launcher leaves in a hurry.
     pub fn clear(&mut self) {
-        self.status_line().clear();
-    }
-
-    /// The changing line, for the thread that writes the task's first byte.
-    pub fn status_line(&self) -> StatusLine {
-        match &self.kind {
-            Kind::Terminal(terminal) => terminal.status_line(),
-            Kind::Plain(_) | Kind::Json(_) => StatusLine::none(),
+        if let Kind::Terminal(terminal) = &mut self.kind {
+            terminal.clear();
         }
     }
 
     /// Output of the task was written; `ends_line`: its last byte was a line end. Our next line then begins on a new one.
     pub fn output_written(&mut self, stream: Stream, ends_line: bool) {
-        if stream == Stream::Stderr || self.is_terminal {
+        if stream == Stream::Stderr || self.stderr.is_stdout_too {
             self.is_mid_line = !ends_line;
         }
     }
@@ -164,7 +184,7 @@ impl Display {
             text.push_str(line);
             text.push('\n');
         }
-        let stderr = &mut self.stderr;
+        let stderr = &mut self.stderr.writer;
         let write = || {
             // One write, so that lines of other programs do not come between.
             let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
@@ -325,10 +345,15 @@ mod tests {
     }
 
     fn display(words: &[&str]) -> (Display, Buffer) {
+        display_at(false, words)
+    }
+
+    fn display_at(is_stdout_too: bool, words: &[&str]) -> (Display, Buffer) {
         let words = ["--master=zk://me:hunter2@z1:2181/mesos", "--name=job"].iter().chain(words).map(Into::into);
         let job = Job::new(Cli::parse_words(words).unwrap()).unwrap();
         let buffer = Buffer::default();
-        (Display::new(&job, false, SystemTime::UNIX_EPOCH, Box::new(buffer.clone())), buffer)
+        let stderr = Stderr { writer: Box::new(buffer.clone()), is_terminal: false, is_stdout_too };
+        (Display::new(&job, stderr, SystemTime::UNIX_EPOCH), buffer)
     }
 
     #[test]
@@ -345,10 +370,19 @@ mod tests {
     }
 
     #[test]
+    fn a_line_of_ours_begins_on_a_new_line_behind_stdout_where_both_go_to_the_same_place() {
+        let (mut display, buffer) = display_at(true, &["busybox"]);
+        display.output_written(Stream::Stdout, false);
+        display.handle(&ended(Outcome::Failed("cannot do it".to_owned())), at(2));
+        assert_eq!(buffer.text(), "\nlaunch-container: cannot do it\n");
+    }
+
+    #[test]
     fn quiet_says_only_why_there_is_no_result() {
         let (mut display, buffer) = display(&["--quiet", "busybox"]);
-        for (now, update) in story::good() {
-            display.handle(&update, now);
+        let good = story::good();
+        for (now, update) in &good[..good.len() - 1] {
+            display.handle(update, *now);
         }
         for update in [story::notice(), story::disconnected("no answer"), killing(), story::relaunching()] {
             display.handle(&update, at(10));
@@ -375,7 +409,17 @@ mod tests {
         let (mut display, buffer) = display(&["busybox"]);
         display.tick(at(1));
         display.clear();
-        display.status_line().clear();
         assert_eq!(buffer.text(), "");
+    }
+
+    #[test]
+    fn the_end_is_told_once() {
+        for format in ["--format=text", "--format=json"] {
+            let (mut display, buffer) = display(&[format, "busybox"]);
+            let failed = ended(Outcome::Failed("cannot do it".to_owned()));
+            display.handle(&failed, at(1));
+            display.handle(&failed, at(1));
+            assert_eq!(buffer.text().matches("cannot do it").count(), 1, "{}", buffer.text());
+        }
     }
 }

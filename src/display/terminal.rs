@@ -19,29 +19,7 @@ pub(super) const TICK_INTERVAL: Duration = Duration::from_millis(100);
 pub(super) struct Terminal {
     narrator: Narrator,
     progress: Progress,
-    status_line: StatusLine,
-}
-
-/// The changing line; clones are the same line.
-#[derive(Debug, Clone)]
-pub struct StatusLine(Option<ProgressBar>);
-
-impl StatusLine {
-    /// For displays that have none.
-    pub(super) fn none() -> Self {
-        Self(None)
-    }
-
-    /// Takes the line away; it never comes back. May be called from any thread, and again.
-    pub fn clear(&self) {
-        if let Some(bar) = &self.0 {
-            bar.finish_and_clear();
-        }
-    }
-
-    fn is_drawn(&self) -> bool {
-        self.0.as_ref().is_some_and(|bar| !bar.is_finished())
-    }
+    bar: ProgressBar,
 }
 
 impl Terminal {
@@ -54,11 +32,7 @@ impl Terminal {
         let style = ProgressStyle::with_template("{spinner} {wide_msg}").expect("the template is constant");
         // ASCII: no locale and no font can break it.
         bar.set_style(style.tick_chars("|/-\\ "));
-        Self {
-            narrator: Narrator::new(launch.clone()),
-            progress: Progress::new(launch),
-            status_line: StatusLine(Some(bar)),
-        }
+        Self { narrator: Narrator::new(launch.clone()), progress: Progress::new(launch), bar }
     }
 
     /// Shows `update` in the changing line; gives the lines that stay.
@@ -66,7 +40,7 @@ impl Terminal {
         let was_drawn = self.is_drawn();
         self.progress.apply(update, now);
         match update {
-            Update::OutputStarted | Update::Ended { .. } => self.status_line.clear(),
+            Update::OutputStarted | Update::Ended { .. } => self.clear(),
             _ => self.draw(now),
         }
         let stays = |weight| match weight {
@@ -80,28 +54,25 @@ impl Terminal {
 
     /// Draws the line as it is at `now`, unless it is gone.
     pub(super) fn draw(&mut self, now: Time) {
-        if let Some(bar) = self.status_line.0.as_ref().filter(|bar| !bar.is_finished()) {
-            bar.set_message(self.progress.line(now));
-            bar.tick();
+        if self.is_drawn() {
+            self.bar.set_message(self.progress.line(now));
+            self.bar.tick();
         }
     }
 
     /// Whether the line is there to be drawn.
     pub(super) fn is_drawn(&self) -> bool {
-        self.status_line.is_drawn()
+        !self.bar.is_finished()
     }
 
-    /// The line, for others to clear.
-    pub(super) fn status_line(&self) -> StatusLine {
-        self.status_line.clone()
+    /// Takes the line away; it never comes back.
+    pub(super) fn clear(&self) {
+        self.bar.finish_and_clear();
     }
 
     /// Takes the line away while `write` writes to the same terminal.
     pub(super) fn suspend(&self, write: impl FnOnce()) {
-        match &self.status_line.0 {
-            Some(bar) => bar.suspend(write),
-            None => write(),
-        }
+        self.bar.suspend(write);
     }
 }
 
@@ -236,11 +207,10 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_drawn_after_the_line_was_cleared_from_another_thread() {
+    fn nothing_is_drawn_after_the_line_was_cleared() {
         let (mut terminal, screen) = terminal();
         terminal.handle(&story::launching(), at(0));
-        let line = terminal.status_line();
-        std::thread::spawn(move || line.clear()).join().unwrap();
+        terminal.clear();
         assert_eq!(screen.line(), "");
         let draws = screen.0.lock().unwrap().history.len();
         terminal.draw(at(1));
