@@ -13,5 +13,7 @@
 
 pub mod core;
 pub mod environment;
+pub mod http;
+pub mod run;
 mod status;
 mod updates;

@@ -1,0 +1,137 @@
+//! The shell around the executor's core: one `select!` feeds it, its effects are performed. Decides nothing.
+
+use std::collections::VecDeque;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use proto::http::HttpError;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::core::{Config, Effect, Executor, Finished, Input, Now};
+use super::environment::Environment;
+use super::http::Http;
+use crate::lifecycle::{Cause, Command, Ending, Event, Started};
+
+/// Is the executor of a command task until its end is acknowledged by the agent.
+///
+/// The container's owner takes `commands` and answers with `events`; after its `Event::Ended` it may go. One that goes
+/// without counts as an end that nobody knows. `terminate` completes on SIGTERM.
+///
+/// # Errors
+/// When there can be no connection to any agent. An agent that refuses or vanishes is no error here: see [`Finished`].
+pub async fn run(
+    environment: Environment,
+    commands: mpsc::Sender<Command>,
+    events: mpsc::Receiver<Event>,
+    terminate: impl Future<Output = ()>,
+) -> Result<Finished, ExecutorError> {
+    let config = Config { pid: Some(std::process::id()), ..Config::new(&environment, new_seed()) };
+    let wire = Http::new(&environment)?;
+    Ok(run_core(config, wire, commands, events, terminate).await)
+}
+
+/// As [`run`], with all that can be configured; for an executor that continues the task of another.
+pub async fn run_core(
+    config: Config,
+    mut wire: Http,
+    commands: mpsc::Sender<Command>,
+    events: mpsc::Receiver<Event>,
+    terminate: impl Future<Output = ()>,
+) -> Finished {
+    let since = Instant::now();
+    let now = || Now { monotonic: since.elapsed(), epoch_seconds: epoch_seconds() };
+    let mut executor = Executor::new(config, now());
+    let mut owner = Owner { commands, events: Some(events), waiting: VecDeque::new(), started: None };
+    let mut terminate = std::pin::pin!(terminate);
+    let mut is_terminated = false;
+    let mut input = Input::Tick;
+    loop {
+        for effect in executor.handle(now(), input) {
+            match effect {
+                Effect::Subscribe(call) => wire.subscribe(*call),
+                Effect::Send(call) => wire.send(*call),
+                Effect::Container(command) => owner.waiting.push_back(command),
+                Effect::Finish(finished) => return finished,
+            }
+        }
+        let timeout = executor.next_timeout();
+        input = tokio::select! {
+            input = wire.next() => input,
+            event = owner.next() => Input::Container(event),
+            () = &mut terminate, if !is_terminated => {
+                is_terminated = true;
+                Input::Terminate
+            }
+            () = tokio::time::sleep_until(since + timeout.unwrap_or(FAR)), if timeout.is_some() => Input::Tick,
+        };
+    }
+}
+
+/// A seed that no other process has.
+pub fn new_seed() -> u64 {
+    uuid::Uuid::new_v4().as_u64_pair().0
+}
+
+/// The container's owner, behind its channels.
+struct Owner {
+    commands: mpsc::Sender<Command>,
+    /// `None` after the end.
+    events: Option<mpsc::Receiver<Event>>,
+    waiting: VecDeque<Command>,
+    started: Option<Started>,
+}
+
+impl Owner {
+    /// The next event, while commands are handed over as room is made for them. Cancel safe.
+    async fn next(&mut self) -> Event {
+        let Some(events) = &mut self.events else { return std::future::pending().await };
+        loop {
+            tokio::select! {
+                Ok(room) = self.commands.reserve(), if !self.waiting.is_empty() => {
+                    if let Some(command) = self.waiting.pop_front() {
+                        room.send(command);
+                    }
+                }
+                event = events.recv() => {
+                    let event = event.unwrap_or_else(|| Event::Ended(lost(self.started.take())));
+                    match &event {
+                        Event::Pulling(_) => {}
+                        Event::Started(started) => self.started = Some(started.clone()),
+                        Event::Ended(_) => self.events = None,
+                    }
+                    return event;
+                }
+            }
+        }
+    }
+}
+
+fn lost(started: Option<Started>) -> Ending {
+    let message = "the end of the container is not known: its supervisor stopped watching it".to_owned();
+    Ending {
+        cause: Cause::Unknown { message },
+        was_stopped: false,
+        started,
+        finished_at: epoch_seconds(),
+        stdout_bytes: 0,
+        stderr_bytes: 0,
+    }
+}
+
+fn epoch_seconds() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+/// Why there was no executor.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecutorError {
+    /// The means to talk to an agent could not be set up.
+    #[error("cannot be an executor: {0}")]
+    Client(#[from] HttpError),
+}
+
+/// Stands for no timeout; never waited for.
+const FAR: Duration = Duration::from_secs(86_400);
+
+#[cfg(test)]
+mod tests;
