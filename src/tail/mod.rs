@@ -1,12 +1,44 @@
-//! Follows a task's sandbox files to exact bytes.
+//! Follows a task's sandbox files to exact bytes: what the task wrote, all of it, once, in order, and nothing else.
+//!
+//! ```text
+//!                       control: Phase (watch)                      reports: Report
+//!                              |                                          ^
+//!            +-----------------v------------------------------------------|------+
+//!            | look out: lists the sandbox (locate, pace)  --> sizes --> board   |
+//!            | follow stdout: cursor -> read or download -> Sink    <-- news ----|
+//!            | follow stderr: cursor -> read or download -> Sink    <-- news ----|
+//!            +-------------------------------------------------------------------+
+//!                              |                                          |
+//!                 agent: /files/browse, /files/read, /files/download   Tailed
+//! ```
+//!
+//! - **Finding output** is one listing per look, whose rhythm and promises are in `pace`. A look is also what sees an outage end.
+//! - **Reading** begins at the first byte that is missing, always (`cursor`); each file is read by itself, so a reader of our stdout
+//!   who stalls does not hold stderr up. Nothing is fetched before the [`Sink`] has taken what was fetched before it.
+//! - **The end.** After the terminal update both files are read to the sizes that our executor recorded, with no listing and no
+//!   pause; without a record (or when it is proved wrong) to the sizes of two listings half a second apart, because the last
+//!   bytes may follow the update.
+//! - **Trouble.** While the task runs nothing is given up: an agent that is down is asked until it is back. After the terminal update an
+//!   agent that does not answer is waited for 90 seconds, one that answers but does not know the sandbox 10 seconds (it may
+//!   have just restarted), one that refuses half a second. What could not be read is then told in [`Tailed`].
+//! - **A reader of our own stream who left** ends the fetching of that file; its bytes are still counted.
+//!
+//! It must not judge the task: exit codes, displays and the order of things belong to the caller.
 
+mod agent;
+mod cursor;
 mod files;
+mod follow;
+mod locate;
+mod pace;
 
 use proto::record::PullProgress;
 use tokio::sync::mpsc;
 use url::Url;
 
 use crate::output::Sink;
+
+pub use follow::follow;
 
 /// Where a sandbox is served, and under which names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +57,7 @@ pub struct Location {
 
 /// How far the task is, as the scheduler knows it.
 ///
-/// Sending a phase again, also the same one, makes the tail look at the sandbox at once.
+/// Sending [`Phase::Running`] again makes the tail look at the sandbox at once: whoever hears that there is output may ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// Launched but not seen to run: there may be no sandbox yet.
@@ -39,14 +71,14 @@ pub enum Phase {
         /// Bytes that the sandbox's stderr holds in the end.
         stderr_bytes: Option<u64>,
     },
-    /// Stop at once, whatever is unread. Dropping the sender means the same.
+    /// Stop at once, whatever is unread. Dropping the sender before the end means the same.
     Abandon,
 }
 
 /// Where the output goes.
 #[derive(Debug)]
 pub struct Outputs {
-    /// Takes the bytes of the sandbox's stdout.
+    /// Takes the bytes of the sandbox's stdout. Nobody else may write to it until the tail is done.
     pub stdout: Sink,
     /// Takes the bytes of the sandbox's stderr.
     pub stderr: Sink,
@@ -92,4 +124,26 @@ pub struct Lost {
     pub bytes: Option<u64>,
     /// What was attempted and why it failed.
     pub why: String,
+}
+
+/// One of the two files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    Stdout = 0,
+    Stderr = 1,
+}
+
+impl Stream {
+    const ALL: [Self; 2] = [Self::Stdout, Self::Stderr];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+
+    fn path_in(self, directory: &[u8]) -> Vec<u8> {
+        [directory, b"/", self.name().as_bytes()].concat()
+    }
 }

@@ -1,0 +1,259 @@
+//! Asks one agent for its files and its state, whatever its version and under whichever address it answers.
+//!
+//! - **Addresses** are tried in turn until one connects; that one is remembered.
+//! - **Names.** Mesos 0.24 has `/files/read.json` only, from 1.8 on there is `/files/read` only. A 404 may mean the name or the file, so
+//!   the first 404 is followed by a read without a path, which an agent that has the name answers with 400.
+//! - **Crowded sandboxes.** A listing of thousands of files is not worth two sizes: where it is too long, two reads that ask for
+//!   the size only take its place.
+//!
+//! No retries, no pauses: that is the caller's.
+
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use proto::http::{Client, Download, HttpError};
+use proto::record::PULL_PROGRESS_FILE;
+use thiserror::Error;
+use url::Url;
+
+use super::cursor::READ_BYTES;
+use super::files::{self, DecodeError, Read};
+use super::pace::FaultKind;
+use super::{Location, Stream};
+
+/// One agent.
+#[derive(Debug)]
+pub(super) struct Agent {
+    client: Client,
+    addresses: Vec<Url>,
+    /// The agent's process id as a path.
+    process: String,
+    known: Mutex<Known>,
+}
+
+/// What the answers so far have shown.
+#[derive(Debug, Default)]
+struct Known {
+    /// The address that connected.
+    address: usize,
+    form: Option<Form>,
+    /// Listings are too long.
+    is_crowded: bool,
+}
+
+/// How the agent spells its routes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// `/files/read`: from 0.25 on.
+    Plain,
+    /// `/files/read.json`: up to 1.7.
+    Json,
+}
+
+/// What a sandbox holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Listing {
+    /// Sizes in the order of [`Stream::ALL`]; `None` where there is no such file.
+    pub(super) sizes: [Option<u64>; 2],
+    /// Whether the image is being pulled.
+    pub(super) has_pull_progress: bool,
+    /// Requests that it took.
+    pub(super) requests: u32,
+}
+
+/// Why a request brought nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{why}")]
+pub(super) struct Fault {
+    pub(super) kind: FaultKind,
+    /// What was attempted, where, and why it failed.
+    pub(super) why: String,
+}
+
+impl Agent {
+    pub(super) fn new(client: Client, location: &Location) -> Self {
+        let Location { agents, process, .. } = location;
+        Self { client, addresses: agents.clone(), process: process.clone(), known: Mutex::default() }
+    }
+
+    /// The sizes of the files in `directory`.
+    pub(super) async fn list(&self, directory: &[u8]) -> Result<Listing, Fault> {
+        if !self.known().is_crowded {
+            let get = async |url: Url| self.client.get(&url, MAX_LISTING_BYTES).await;
+            match self.files("browse", &query(directory, ""), get).await {
+                Err(HttpError::TooLarge { .. }) => self.known().is_crowded = true,
+                answer => return listing(&decoded(files::decode_browse(&answer?))?),
+            }
+        }
+        let mut listing = Listing { requests: 2, ..Listing::default() };
+        for stream in Stream::ALL {
+            listing.sizes[stream as usize] = match self.read_at(&stream.path_in(directory), "-1").await {
+                Ok(read) => Some(read.offset),
+                Err(fault) if fault.kind == FaultKind::Missing => None,
+                Err(fault) => return Err(fault),
+            };
+        }
+        Ok(listing)
+    }
+
+    /// At most [`READ_BYTES`] of a file from `offset` on.
+    pub(super) async fn read(&self, path: &[u8], offset: u64) -> Result<Read, Fault> {
+        self.read_at(path, &offset.to_string()).await
+    }
+
+    async fn read_at(&self, path: &[u8], offset: &str) -> Result<Read, Fault> {
+        let query = query(path, &format!("&offset={offset}&length={READ_BYTES}"));
+        let get = async |url: Url| self.client.get(&url, MAX_READ_ANSWER_BYTES).await;
+        decoded(files::decode_read(&self.files("read", &query, get).await?))
+    }
+
+    /// A whole file from its first byte on.
+    pub(super) async fn download(&self, path: &[u8]) -> Result<Download, Fault> {
+        let download = async |url: Url| self.client.download(&url).await;
+        Ok(self.files("download", &query(path, ""), download).await?)
+    }
+
+    /// `/state`: up to several megabytes of JSON.
+    pub(super) async fn state(&self) -> Result<Bytes, Fault> {
+        let get = async |url: Url| self.client.get(&url, MAX_STATE_BYTES).await;
+        let path = format!("{}/state", self.process);
+        match self.at_any_address(&path, "", &get).await {
+            Err(error) if is_missing(&error) => Ok(self.at_any_address(&format!("{path}.json"), "", &get).await?),
+            answer => Ok(answer?),
+        }
+    }
+
+    /// `/version`: a few bytes of JSON; from 0.26 on, and not from every agent.
+    pub(super) async fn version(&self) -> Result<Bytes, Fault> {
+        let get = async |url: Url| self.client.get(&url, MAX_LISTING_BYTES).await;
+        Ok(self.at_any_address("/version", "", get).await?)
+    }
+
+    /// One of the `/files` routes, in the form that the agent knows.
+    async fn files<T>(
+        &self,
+        route: &str,
+        query: &str,
+        fetch: impl AsyncFn(Url) -> Result<T, HttpError>,
+    ) -> Result<T, HttpError> {
+        let path = |form| match form {
+            Form::Plain => format!("/files/{route}"),
+            Form::Json => format!("/files/{route}.json"),
+        };
+        let form = self.known().form;
+        let answer = self.at_any_address(&path(form.unwrap_or(Form::Plain)), query, &fetch).await;
+        match (form, answer) {
+            (None, Err(error)) if is_missing(&error) => match self.form().await? {
+                Form::Plain => Err(error),
+                Form::Json => self.at_any_address(&path(Form::Json), query, &fetch).await,
+            },
+            (None, Ok(answer)) => {
+                self.known().form = Some(Form::Plain);
+                Ok(answer)
+            }
+            (_, answer) => answer,
+        }
+    }
+
+    /// Finds out which form the agent knows.
+    async fn form(&self) -> Result<Form, HttpError> {
+        let get = async |url: Url| self.client.get(&url, MAX_LISTING_BYTES).await;
+        let form = match self.at_any_address("/files/read", "", get).await {
+            Err(error) if is_missing(&error) => Form::Json,
+            Ok(_) | Err(HttpError::Status { .. }) => Form::Plain,
+            Err(error) => return Err(error),
+        };
+        self.known().form = Some(form);
+        Ok(form)
+    }
+
+    /// The answer of the first address that connects, beginning with the last that did.
+    async fn at_any_address<T>(
+        &self,
+        path: &str,
+        query: &str,
+        fetch: impl AsyncFn(Url) -> Result<T, HttpError>,
+    ) -> Result<T, HttpError> {
+        let first = self.known().address;
+        let mut answer = None;
+        for step in 0..self.addresses.len() {
+            let address = (first + step) % self.addresses.len();
+            let mut url = self.addresses[address].clone();
+            url.set_path(path);
+            url.set_query((!query.is_empty()).then_some(query));
+            match fetch(url).await {
+                // The first address is the one that a person knows; its error is the one to show.
+                Err(error @ (HttpError::Connect { .. } | HttpError::Request { .. })) => {
+                    answer.get_or_insert(error);
+                }
+                result => {
+                    self.known().address = address;
+                    return result;
+                }
+            }
+        }
+        // What comes back there may be another version.
+        self.known().form = None;
+        Err(answer.expect("there is at least one address"))
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().expect("nothing panics while it holds the lock")
+    }
+}
+
+impl From<HttpError> for Fault {
+    fn from(error: HttpError) -> Self {
+        let kind = match &error {
+            HttpError::Status { status: 404, .. } => FaultKind::Missing,
+            // 408 and 429 would be a proxy's.
+            HttpError::Status { status: 400..=407 | 409..=428 | 501, .. } => FaultKind::Definite,
+            _ => FaultKind::Unreachable,
+        };
+        Self { kind, why: error.to_string() }
+    }
+}
+
+fn is_missing(error: &HttpError) -> bool {
+    matches!(error, HttpError::Status { status: 404, .. })
+}
+
+/// An answer that makes no sense may be a broken one.
+fn decoded<T>(result: Result<T, DecodeError>) -> Result<T, Fault> {
+    result.map_err(|error| Fault { kind: FaultKind::Unreachable, why: error.to_string() })
+}
+
+fn listing(entries: &[files::Entry]) -> Result<Listing, Fault> {
+    let size = |name: &str| entries.iter().find(|entry| entry.name == name.as_bytes()).map(|entry| entry.size);
+    Ok(Listing {
+        sizes: Stream::ALL.map(|stream| size(stream.name())),
+        has_pull_progress: size(PULL_PROGRESS_FILE).is_some(),
+        requests: 1,
+    })
+}
+
+/// A query for any path: agents decode `+` as a blank, and a path may hold any byte.
+fn query(path: &[u8], rest: &str) -> String {
+    const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+    format!("path={}{rest}", percent_encode(path, KEPT))
+}
+
+/// Some 800 files.
+const MAX_LISTING_BYTES: usize = 256 << 10;
+
+/// Every byte of a full answer as `\u00XX`, and the object around it.
+const MAX_READ_ANSWER_BYTES: usize = 6 * READ_BYTES as usize + 1024;
+
+/// Ten times what a large agent serves.
+const MAX_STATE_BYTES: usize = 32 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_encoded_to_the_byte() {
+        assert_eq!(query(b"/a b/c+d\xff(1)~-._", "&offset=1"), "path=/a%20b/c%2Bd%FF%281%29~-._&offset=1");
+    }
+}

@@ -1,0 +1,283 @@
+//! PURE: when to look at the sandbox again, and when to give up.
+//!
+//! Mesos pushes nothing, so output is found by looking. One look is one listing of the sandbox and shows both files. How soon:
+//!
+//! | the task | a look every | so its next byte is found within |
+//! |---|---|---|
+//! | not seen to run yet | 500 ms | 500 ms (it cannot have written much) |
+//! | began to run or wrote less than 6 s ago | 100 ms | 100 ms and two round trips: below 150 ms |
+//! | silent for longer: *idle* | 500 ms: 2 requests a second | 500 ms and two round trips |
+//!
+//! Both promises (150 ms to the terminal, 2 requests a second) hold in their meaning: the first for whatever a person waits for, the
+//! second for what stays silent. Where something can tell the launcher that there is output, a ring ([`Pace::rang`])
+//! gives both at once: idle looks stay rare and the byte is found at once.
+//!
+//! A slow agent is asked less often: half of the time belongs to it. One that does not answer is asked after 0.1, 0.2, 0.4, ... 2 s.
+
+use std::time::{Duration, Instant};
+
+/// When to look.
+#[derive(Debug, Clone)]
+pub(super) struct Pace {
+    is_running: bool,
+    quick_until: Instant,
+    look_started: Option<Instant>,
+    next_look: Instant,
+}
+
+impl Pace {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { is_running: false, quick_until: now, look_started: None, next_look: now + SLOW }
+    }
+
+    /// The task was seen to run, or somebody says that there is output: look now.
+    pub(super) fn rang(&mut self, now: Instant) {
+        self.is_running = true;
+        self.quick_until = now + QUICK_FOR;
+        self.next_look = now;
+    }
+
+    pub(super) fn next_look(&self) -> Instant {
+        self.next_look
+    }
+
+    pub(super) fn look_started(&mut self, now: Instant) {
+        self.look_started = Some(now);
+        // Whatever rings from now on is not seen by this look.
+        self.next_look = now + SLOW;
+    }
+
+    /// A look was answered; `has_grown` says whether it showed more bytes than the one before.
+    ///
+    /// `requests` is what it cost; a look of two requests counts for two.
+    pub(super) fn looked(&mut self, now: Instant, has_grown: bool, requests: u32) {
+        if has_grown {
+            // Output may be seen before TASK_RUNNING is.
+            self.is_running = true;
+            self.quick_until = now + QUICK_FOR;
+        }
+        let started = self.look_started.take().unwrap_or(now);
+        let interval = if self.is_running && now < self.quick_until { QUICK } else { SLOW };
+        let next = (started + interval * requests).max(now + (now - started));
+        // A ring during the look stays.
+        self.next_look = self.next_look.min(next).max(started);
+    }
+
+    /// A look failed and should be tried again after `pause`.
+    pub(super) fn failed(&mut self, now: Instant, pause: Duration) {
+        let is_ringing = self.next_look <= now;
+        self.look_started = None;
+        if !is_ringing {
+            self.next_look = now + pause;
+        }
+    }
+}
+
+/// While something is expected.
+pub(super) const QUICK: Duration = Duration::from_millis(100);
+
+/// While nothing is: two requests a second.
+pub(super) const SLOW: Duration = Duration::from_millis(500);
+
+/// How long after a sign of life more is expected. A person who watches a task that prints every five seconds sees each line at once.
+const QUICK_FOR: Duration = Duration::from_secs(6);
+
+/// A row of failed requests.
+#[derive(Debug, Clone)]
+pub(super) struct Outage {
+    kind: FaultKind,
+    since: Instant,
+    failures: u32,
+    was_told: bool,
+}
+
+/// What a failed request says about the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FaultKind {
+    /// No connection, no answer in time, a broken or senseless answer, or "not now" (an agent that recovers): later, perhaps.
+    Unreachable,
+    /// The agent does not know the path, now or any more.
+    Missing,
+    /// The agent refuses, or has said that there is no such sandbox: it would say the same again.
+    Definite,
+}
+
+impl Outage {
+    /// A request failed, as the first or after `before`.
+    pub(super) fn after(before: Option<Self>, kind: FaultKind, now: Instant) -> Self {
+        match before {
+            Some(before) if before.kind == kind => Self { failures: before.failures.saturating_add(1), ..before },
+            _ => Self { kind, since: now, failures: 1, was_told: false },
+        }
+    }
+
+    /// Until the next attempt.
+    pub(super) fn pause(&self) -> Duration {
+        FIRST_PAUSE.saturating_mul(1 << (self.failures - 1).min(16)).min(LONGEST_PAUSE)
+    }
+
+    /// Whether nobody should wait any longer, the task having ended at `ended`.
+    pub(super) fn is_hopeless(&self, now: Instant, ended: Option<Instant>) -> bool {
+        ended.is_some_and(|ended| now.saturating_duration_since(ended.max(self.since)) >= self.patience())
+    }
+
+    /// Whether it is time to tell a person, which it is once.
+    pub(super) fn should_tell(&mut self, now: Instant) -> bool {
+        let should = !self.was_told && now.saturating_duration_since(self.since) >= TELL_AFTER;
+        self.was_told |= should;
+        should
+    }
+
+    /// Whether a person was told.
+    pub(super) fn was_told(&self) -> bool {
+        self.was_told
+    }
+
+    fn patience(&self) -> Duration {
+        match self.kind {
+            FaultKind::Unreachable => UNREACHABLE_PATIENCE,
+            FaultKind::Missing => MISSING_PATIENCE,
+            FaultKind::Definite => DEFINITE_PATIENCE,
+        }
+    }
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// A restart of the agent that nobody notices takes less.
+const TELL_AFTER: Duration = Duration::from_secs(3);
+
+/// A master gives an agent 75 seconds to come back before its tasks are lost; it should find us still waiting.
+pub(super) const UNREACHABLE_PATIENCE: Duration = Duration::from_secs(90);
+
+/// An agent that has just restarted serves before it has found its sandboxes again.
+pub(super) const MISSING_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Once more is enough.
+pub(super) const DEFINITE_PATIENCE: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start() -> Instant {
+        Instant::now()
+    }
+
+    const fn millis(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    /// Looks whenever it is time, each answered after `answer`, and returns when they were sent.
+    fn looks(pace: &mut Pace, from: Instant, upto: Instant, answer: Duration) -> Vec<Instant> {
+        let mut now = from;
+        let mut looks = Vec::new();
+        loop {
+            now = pace.next_look().max(now);
+            if now >= upto {
+                return looks;
+            }
+            looks.push(now);
+            pace.look_started(now);
+            now += answer;
+            pace.looked(now, false, 1);
+        }
+    }
+
+    #[test]
+    fn idle_task_costs_two_looks_a_second() {
+        let start = start();
+        let mut pace = Pace::new(start);
+        pace.rang(start);
+        looks(&mut pace, start, start + QUICK_FOR + SLOW, millis(3));
+        let idle_from = start + QUICK_FOR + SLOW;
+        assert_eq!(looks(&mut pace, idle_from, idle_from + Duration::from_secs(60), millis(3)).len(), 120);
+    }
+
+    #[test]
+    fn waiting_task_costs_two_looks_a_second() {
+        let start = start();
+        let mut pace = Pace::new(start);
+        assert_eq!(looks(&mut pace, start, start + Duration::from_secs(10), millis(3)).len(), 19);
+    }
+
+    #[test]
+    fn byte_of_a_task_that_was_silent_for_five_seconds_is_found_within_100_ms() {
+        let start = start();
+        let mut pace = Pace::new(start);
+        pace.rang(start);
+        let looks = looks(&mut pace, start, start + Duration::from_secs(5), millis(10));
+        assert!(looks.windows(2).all(|pair| pair[1] - pair[0] <= QUICK), "{looks:?}");
+        assert_eq!(looks[0], start);
+    }
+
+    #[test]
+    fn output_of_an_idle_task_makes_it_quick_again() {
+        let start = start();
+        let mut pace = Pace::new(start);
+        pace.look_started(start);
+        pace.looked(start, true, 1);
+        assert_eq!(pace.next_look(), start + QUICK);
+    }
+
+    #[test]
+    fn ring_is_answered_at_once_even_during_a_look() {
+        let start = start();
+        let mut pace = Pace::new(start);
+        pace.look_started(start);
+        pace.rang(start + millis(1));
+        pace.looked(start + millis(2), false, 1);
+        assert!(pace.next_look() <= start + millis(2));
+        pace.look_started(start + millis(2));
+        pace.rang(start + millis(3));
+        pace.failed(start + millis(4), millis(100));
+        assert!(pace.next_look() <= start + millis(4));
+    }
+
+    #[test]
+    fn slow_agent_is_not_asked_all_the_time() {
+        let start = start();
+        let mut pace = Pace::new(start);
+        pace.rang(start);
+        let looks = looks(&mut pace, start, start + Duration::from_secs(5), millis(200));
+        assert!(looks.windows(2).all(|pair| pair[1] - pair[0] == millis(400)), "{looks:?}");
+    }
+
+    #[test]
+    fn pauses_double_up_to_two_seconds() {
+        let start = start();
+        let mut outage = None;
+        let mut pauses = Vec::new();
+        for _ in 0..40 {
+            let next = Outage::after(outage, FaultKind::Unreachable, start);
+            pauses.push(next.pause().as_millis());
+            outage = Some(next);
+        }
+        assert_eq!(pauses[..7], [100, 200, 400, 800, 1600, 2000, 2000]);
+        assert_eq!(pauses[39], 2000);
+    }
+
+    #[test]
+    fn patience_begins_with_the_end_of_the_task_and_anew_with_another_fault() {
+        let start = start();
+        let outage = Outage::after(None, FaultKind::Unreachable, start);
+        let long_after = start + Duration::from_secs(1000);
+        assert!(!outage.is_hopeless(long_after, None), "a running task is never given up");
+        assert!(!outage.is_hopeless(long_after + millis(89_999), Some(long_after)));
+        assert!(outage.is_hopeless(long_after + millis(90_000), Some(long_after)));
+        let missing = Outage::after(Some(outage), FaultKind::Missing, long_after);
+        assert!(!missing.is_hopeless(long_after + millis(9_999), Some(start)));
+        assert!(missing.is_hopeless(long_after + millis(10_000), Some(start)));
+    }
+
+    #[test]
+    fn person_is_told_once_per_outage() {
+        let start = start();
+        let mut outage = Outage::after(None, FaultKind::Unreachable, start);
+        assert!(!outage.should_tell(start + millis(2_999)));
+        assert!(outage.should_tell(start + millis(3_000)));
+        assert!(!outage.should_tell(start + millis(9_000)));
+        assert!(Outage::after(Some(outage), FaultKind::Unreachable, start).was_told());
+    }
+}
