@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 
-const FILES: [&str; 5] = ["mesos.proto", "scheduler.proto", "executor.proto", "agent.proto", "ecp.proto"];
+const FILES: [&str; 6] =
+    ["mesos.proto", "scheduler.proto", "executor.proto", "internal.proto", "agent.proto", "ecp.proto"];
 
 fn main() {
     for file in FILES {

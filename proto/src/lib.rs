@@ -25,6 +25,8 @@ pub use generated::mesos::agent;
 pub use generated::mesos::containerizer as ecp;
 /// The v1 executor API.
 pub use generated::mesos::executor;
+/// The libprocess messages between an agent and an executor.
+pub use generated::mesos::internal;
 /// The v1 scheduler API.
 pub use generated::mesos::scheduler;
 

@@ -1,6 +1,7 @@
 //! What an agent tells an executor through environment variables. PURE: the lookup is passed in.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use url::Url;
@@ -28,6 +29,13 @@ pub struct Environment {
     pub token: Option<Token>,
     /// Whether the agent speaks TLS (LIBPROCESS_SSL_ENABLED, SSL_ENABLED).
     pub is_tls: bool,
+    /// Whether the agent takes v1 executor calls as it should: from 0.28 on, which gives itself away by
+    /// MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD.
+    pub has_v1_api: bool,
+    /// LIBPROCESS_IP: where to listen for the agent's messages.
+    pub libprocess_ip: Option<IpAddr>,
+    /// LIBPROCESS_ADVERTISE_IP: where the agent reaches that.
+    pub libprocess_advertise_ip: Option<IpAddr>,
 }
 
 impl Environment {
@@ -48,6 +56,10 @@ impl Environment {
             Some("1" | "true") => Ok(true),
             Some(value) => Err(EnvironmentError::NotAFlag { name, value: value.to_owned() }),
         };
+        let address = |name: &'static str| match lookup(name).filter(|value| !value.is_empty()) {
+            None => Ok(None),
+            Some(value) => value.parse().map(Some).map_err(|_| EnvironmentError::NotAnAddress { name, value }),
+        };
         let pid = required("MESOS_SLAVE_PID")?;
         Ok(Self {
             framework_id: required("MESOS_FRAMEWORK_ID")?,
@@ -60,6 +72,9 @@ impl Environment {
             shutdown_grace_period: duration("MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD", Duration::from_secs(5))?,
             token: lookup("MESOS_EXECUTOR_AUTHENTICATION_TOKEN").filter(|token| !token.is_empty()).map(Token),
             is_tls: flag("LIBPROCESS_SSL_ENABLED")? || flag("SSL_ENABLED")?,
+            has_v1_api: lookup("MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD").is_some(),
+            libprocess_ip: address("LIBPROCESS_IP")?,
+            libprocess_advertise_ip: address("LIBPROCESS_ADVERTISE_IP")?,
         })
     }
 
@@ -124,6 +139,8 @@ pub enum EnvironmentError {
     NotADuration { name: &'static str, value: String },
     #[error("environment variable {name}=\"{value}\" is neither 0 nor 1")]
     NotAFlag { name: &'static str, value: String },
+    #[error("environment variable {name}=\"{value}\" is not an IP address")]
+    NotAnAddress { name: &'static str, value: String },
     #[error("environment variable {name}=\"{value}\" is not an agent's address such as \"slave(1)@10.0.0.5:5051\"")]
     NotAPid { name: &'static str, value: String },
 }
@@ -180,6 +197,8 @@ mod tests {
         assert_eq!(environment.subscription_backoff_max, Duration::from_secs(2));
         assert_eq!(environment.shutdown_grace_period, Duration::from_secs(5));
         assert_eq!(environment.api_url().as_str(), "http://10.0.0.5:5051/slave(1)/api/v1/executor");
+        assert!(!environment.has_v1_api);
+        assert!(parse(&[("MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD", Some("5secs"))]).unwrap().has_v1_api);
         assert!(!format!("{environment:?}").contains("secret"));
     }
 
@@ -208,6 +227,7 @@ mod tests {
         }
         assert!(error("MESOS_RECOVERY_TIMEOUT", "15 minutes").contains("15 minutes"));
         assert!(error("MESOS_CHECKPOINT", "yes").contains("neither 0 nor 1"));
+        assert!(error("LIBPROCESS_IP", "here").contains("not an IP address"));
     }
 
     #[test]

@@ -14,6 +14,10 @@
 pub mod core;
 pub mod environment;
 pub mod http;
+pub mod libprocess;
+#[cfg(test)]
+mod rig;
 pub mod run;
 mod status;
 mod updates;
+pub mod wire;

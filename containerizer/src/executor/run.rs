@@ -3,13 +3,12 @@
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use proto::http::HttpError;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::core::{Config, Effect, Executor, Finished, Input, Now};
 use super::environment::Environment;
-use super::http::Http;
+use super::wire::{Wire, WireError};
 use crate::lifecycle::{Cause, Command, Ending, Event, Started};
 
 /// Is the executor of a command task until its end is acknowledged by the agent.
@@ -26,14 +25,14 @@ pub async fn run(
     terminate: impl Future<Output = ()>,
 ) -> Result<Finished, ExecutorError> {
     let config = Config { pid: Some(std::process::id()), ..Config::new(&environment, new_seed()) };
-    let wire = Http::new(&environment)?;
+    let wire = Wire::new(&environment).await?;
     Ok(run_core(config, wire, commands, events, terminate).await)
 }
 
-/// As [`run`], with all that can be configured; for an executor that continues the task of another.
+/// As [`run`], with all that can be configured, and with the wire chosen.
 pub async fn run_core(
     config: Config,
-    mut wire: Http,
+    mut wire: Wire,
     commands: mpsc::Sender<Command>,
     events: mpsc::Receiver<Event>,
     terminate: impl Future<Output = ()>,
@@ -125,9 +124,9 @@ fn epoch_seconds() -> f64 {
 /// Why there was no executor.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecutorError {
-    /// The means to talk to an agent could not be set up.
+    /// There are no means to speak to an agent.
     #[error("cannot be an executor: {0}")]
-    Client(#[from] HttpError),
+    Wire(#[from] WireError),
 }
 
 /// Stands for no timeout; never waited for.

@@ -15,10 +15,10 @@ use prost::Message as _;
 use proto::executor::{Call, call, event};
 use proto::mesos::{self, TaskInfo, TaskState, TaskStatus};
 use proto::recordio;
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::executor::rig::Rig;
 
 type AgentEvent = proto::executor::Event;
 type Events = stream::UnboundedSender<Result<Bytes, std::io::Error>>;
@@ -64,6 +64,7 @@ impl Agent {
             ("MESOS_EXECUTOR_ID", "t"),
             ("MESOS_SLAVE_ID", "a"),
             ("MESOS_CHECKPOINT", "1"),
+            ("MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD", "5secs"),
             ("MESOS_RECOVERY_TIMEOUT", "1mins"),
             ("MESOS_SUBSCRIPTION_BACKOFF_MAX", "10ms"),
         ]);
@@ -165,56 +166,23 @@ async fn answer(State(agent): State<Arc<Shared>>, headers: HeaderMap, body: Byte
     response
 }
 
-/// An executor under test, with the far ends of its channels.
-struct Rig {
-    commands: mpsc::Receiver<Command>,
-    events: mpsc::Sender<Event>,
-    terminate: oneshot::Sender<()>,
-    executor: JoinHandle<Finished>,
-}
-
-impl Rig {
-    fn start(environment: Environment) -> Self {
-        let (to_owner, commands) = mpsc::channel(1);
-        let (events, from_owner) = mpsc::channel(1);
-        let (terminate, terminated) = oneshot::channel::<()>();
-        let terminated = async move {
-            if terminated.await.is_err() {
-                std::future::pending().await
-            }
-        };
-        let executor = tokio::spawn(async move { run(environment, to_owner, from_owner, terminated).await.unwrap() });
-        Self { commands, events, terminate, executor }
-    }
-
-    /// Subscribed and running, everything acknowledged.
-    async fn running(agent: &mut Agent, changes: &[(&str, &str)]) -> Self {
-        let mut rig = Self::start(agent.environment(changes));
-        agent.subscription().await;
-        agent.accept();
-        agent.launch();
-        assert_eq!(rig.commands.recv().await, Some(Command::Start));
-        assert_eq!(agent.acknowledged_status().await, TaskState::TaskStarting);
-        rig.events.send(Event::Started(Started::default())).await.unwrap();
-        assert_eq!(agent.acknowledged_status().await, TaskState::TaskRunning);
-        rig
-    }
-
-    async fn end(&self, code: i32, was_stopped: bool) {
-        let cause = Cause::Exited { code };
-        let ending = Ending { cause, was_stopped, ..lost(Some(Started::default())) };
-        self.events.send(Event::Ended(ending)).await.unwrap();
-    }
-
-    async fn finished(self) -> Finished {
-        self.executor.await.unwrap()
-    }
+/// Subscribed and running, everything acknowledged.
+async fn running(agent: &mut Agent, changes: &[(&str, &str)]) -> Rig {
+    let mut rig = Rig::start(agent.environment(changes));
+    agent.subscription().await;
+    agent.accept();
+    agent.launch();
+    assert_eq!(rig.commands.recv().await, Some(Command::Start));
+    assert_eq!(agent.acknowledged_status().await, TaskState::TaskStarting);
+    rig.started().await;
+    assert_eq!(agent.acknowledged_status().await, TaskState::TaskRunning);
+    rig
 }
 
 #[tokio::test]
 async fn a_task_goes_from_subscription_to_acknowledged_end() {
     let mut agent = Agent::start(None).await;
-    let rig = Rig::running(&mut agent, &[]).await;
+    let rig = running(&mut agent, &[]).await;
     rig.end(3, false).await;
     let status = agent.status().await;
     assert_eq!(status.message.as_deref(), Some("Container exited with status 3"));
@@ -227,7 +195,7 @@ async fn a_task_goes_from_subscription_to_acknowledged_end() {
 #[tokio::test]
 async fn the_executor_stays_until_the_terminal_update_is_acknowledged() {
     let mut agent = Agent::start(None).await;
-    let rig = Rig::running(&mut agent, &[]).await;
+    let rig = running(&mut agent, &[]).await;
     rig.end(0, false).await;
     let status = agent.status().await;
     assert!(!rig.executor.is_finished());
@@ -243,7 +211,7 @@ async fn the_executor_stays_until_the_terminal_update_is_acknowledged() {
 #[tokio::test]
 async fn a_kill_reaches_the_owner_and_ends_killed() {
     let mut agent = Agent::start(None).await;
-    let mut rig = Rig::running(&mut agent, &[]).await;
+    let mut rig = running(&mut agent, &[]).await;
     agent.kill();
     assert_eq!(rig.commands.recv().await, Some(Command::Stop { grace: Duration::from_secs(3) }));
     rig.end(143, true).await;
@@ -254,7 +222,7 @@ async fn a_kill_reaches_the_owner_and_ends_killed() {
 #[tokio::test]
 async fn a_shutdown_leaves_two_seconds_of_the_agents_grace() {
     let mut agent = Agent::start(None).await;
-    let mut rig = Rig::running(&mut agent, &[("MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD", "12secs")]).await;
+    let mut rig = running(&mut agent, &[("MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD", "12secs")]).await;
     agent.say(event::Type::Shutdown, |_| {});
     assert_eq!(rig.commands.recv().await, Some(Command::Stop { grace: Duration::from_secs(10) }));
     rig.end(0, true).await;
@@ -265,11 +233,10 @@ async fn a_shutdown_leaves_two_seconds_of_the_agents_grace() {
 #[tokio::test]
 async fn sigterm_stops_the_container() {
     let mut agent = Agent::start(None).await;
-    let mut rig = Rig::running(&mut agent, &[]).await;
-    rig.terminate.send(()).unwrap();
+    let mut rig = running(&mut agent, &[]).await;
+    rig.terminate.take().unwrap().send(()).unwrap();
     assert_eq!(rig.commands.recv().await, Some(Command::Stop { grace: Duration::from_secs(3) }));
-    let ending = Event::Ended(Ending { was_stopped: true, ..lost(None) });
-    rig.events.send(ending).await.unwrap();
+    rig.end(143, true).await;
     assert_eq!(agent.acknowledged_status().await, TaskState::TaskKilled);
     assert!(rig.executor.await.unwrap().is_acknowledged);
 }
@@ -277,7 +244,7 @@ async fn sigterm_stops_the_container() {
 #[tokio::test]
 async fn an_agent_that_recovers_is_asked_again_and_gets_what_it_missed() {
     let mut agent = Agent::start(None).await;
-    let rig = Rig::running(&mut agent, &[]).await;
+    let rig = running(&mut agent, &[]).await;
     for (status, text) in [(503, "Agent has not finished recovery"), (404, ""), (400, "Framework cannot be found")] {
         agent.refuse_next(status, text);
     }
@@ -299,7 +266,7 @@ async fn an_agent_that_recovers_is_asked_again_and_gets_what_it_missed() {
 #[tokio::test]
 async fn an_update_is_sent_again_when_the_agent_refuses_it_for_now() {
     let mut agent = Agent::start(None).await;
-    let rig = Rig::running(&mut agent, &[]).await;
+    let rig = running(&mut agent, &[]).await;
     agent.refuse_next(503, "recovering");
     rig.end(0, false).await;
     let first = agent.status().await;
@@ -312,7 +279,7 @@ async fn an_update_is_sent_again_when_the_agent_refuses_it_for_now() {
 #[tokio::test]
 async fn a_lost_agent_ends_the_task_when_nothing_is_checkpointed() {
     let mut agent = Agent::start(None).await;
-    let mut rig = Rig::running(&mut agent, &[("MESOS_CHECKPOINT", "0")]).await;
+    let mut rig = running(&mut agent, &[("MESOS_CHECKPOINT", "0")]).await;
     agent.break_stream();
     assert_eq!(rig.commands.recv().await, Some(Command::Stop { grace: Duration::from_secs(3) }));
     rig.end(143, true).await;
@@ -324,7 +291,7 @@ async fn a_lost_agent_ends_the_task_when_nothing_is_checkpointed() {
 #[tokio::test]
 async fn a_vanished_agent_is_waited_for_as_long_as_its_recovery_may_take() {
     let mut agent = Agent::start(None).await;
-    let mut rig = Rig::running(&mut agent, &[("MESOS_RECOVERY_TIMEOUT", "50ms")]).await;
+    let mut rig = running(&mut agent, &[("MESOS_RECOVERY_TIMEOUT", "50ms")]).await;
     drop(agent);
     assert_eq!(rig.commands.recv().await, Some(Command::Stop { grace: Duration::from_secs(3) }));
     rig.end(143, true).await;
@@ -335,7 +302,7 @@ async fn a_vanished_agent_is_waited_for_as_long_as_its_recovery_may_take() {
 #[tokio::test]
 async fn the_token_goes_with_every_call_and_a_wrong_one_ends_the_executor() {
     let mut agent = Agent::start(Some("right")).await;
-    let rig = Rig::running(&mut agent, &[("MESOS_EXECUTOR_AUTHENTICATION_TOKEN", "right")]).await;
+    let rig = running(&mut agent, &[("MESOS_EXECUTOR_AUTHENTICATION_TOKEN", "right")]).await;
     rig.end(0, false).await;
     assert_eq!(agent.acknowledged_status().await, TaskState::TaskFinished);
     assert!(rig.finished().await.is_acknowledged);
@@ -351,7 +318,7 @@ async fn the_token_goes_with_every_call_and_a_wrong_one_ends_the_executor() {
 #[tokio::test]
 async fn an_owner_that_goes_without_a_word_is_never_taken_for_success() {
     let mut agent = Agent::start(None).await;
-    let rig = Rig::running(&mut agent, &[]).await;
+    let rig = running(&mut agent, &[]).await;
     drop(rig.events);
     let status = agent.status().await;
     assert_eq!(status.state(), TaskState::TaskFailed);

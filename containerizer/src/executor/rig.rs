@@ -1,0 +1,56 @@
+//! An executor under test, with the container's owner played by the test.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::core::Finished;
+use super::environment::Environment;
+use super::run;
+use crate::lifecycle::{Cause, Command, Ending, Event, Started};
+
+/// The executor, and the far ends of its channels.
+pub(super) struct Rig {
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) events: mpsc::Sender<Event>,
+    /// SIGTERM.
+    pub(super) terminate: Option<oneshot::Sender<()>>,
+    pub(super) executor: JoinHandle<Finished>,
+}
+
+impl Rig {
+    pub(super) fn start(environment: Environment) -> Self {
+        let (to_owner, commands) = mpsc::channel(1);
+        let (events, from_owner) = mpsc::channel(1);
+        let (terminate, terminated) = oneshot::channel::<()>();
+        let terminated = async move {
+            if terminated.await.is_err() {
+                std::future::pending().await
+            }
+        };
+        let executor =
+            tokio::spawn(async move { run::run(environment, to_owner, from_owner, terminated).await.unwrap() });
+        Self { commands, events, terminate: Some(terminate), executor }
+    }
+
+    pub(super) async fn started(&self) {
+        self.events.send(Event::Started(Started::default())).await.unwrap();
+    }
+
+    pub(super) async fn end(&self, code: i32, was_stopped: bool) {
+        let ending = Ending {
+            cause: Cause::Exited { code },
+            was_stopped,
+            started: Some(Started::default()),
+            finished_at: 1.0,
+            stdout_bytes: 0,
+            stderr_bytes: 0,
+        };
+        self.events.send(Event::Ended(ending)).await.unwrap();
+    }
+
+    pub(super) async fn finished(self) -> Finished {
+        self.executor.await.unwrap()
+    }
+}
