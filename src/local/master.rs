@@ -1,10 +1,47 @@
 //! The embedded master's core. PURE: time and messages in, effects out.
+//!
+//! A framework, from its first SUBSCRIBE:
+//!
+//! ```text
+//!             stream breaks; failover_timeout > 0
+//! subscribed <-----------------------------------> disconnected
+//!  |   | ^     SUBSCRIBE with the id                    |
+//!  |   | |                                              | failover_timeout
+//!  |   `-' SUBSCRIBE with the id: the newcomer wins     v
+//!  `---- TEARDOWN; stream breaks; failover_timeout 0 > removed (its id is never accepted again)
+//! ```
+//!
+//! A task is launched (handed to its agent at once), takes over the state of every update, and holds its resources until
+//! an update says that it ended; it is forgotten when the scheduler acknowledged that one. Updates are forwarded, never
+//! stored: the agent repeats them until they are acknowledged. What the master itself says of a task has no uuid.
+//!
+//! Offers are made as soon as resources are free and somebody wants them, see `allocator`.
 
+mod agents;
+mod allocator;
+mod calls;
+mod framework;
+mod subscription;
+mod validation;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use proto::resources::Resources;
+use proto::scheduler::event;
 use proto::{mesos, scheduler};
+
+pub(in crate::local) use allocator::{AgentKey, FrameworkKey};
+use allocator::{Allocator, Grant};
+pub(in crate::local) use framework::{Executor, Framework, Task, is_terminal};
+pub(in crate::local) use validation::check_call;
+
+/// All versions of Mesos take this.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
+/// Removed frameworks kept for `/state`, as in Mesos.
+const MAX_COMPLETED_FRAMEWORKS: usize = 50;
 
 /// Time since the master started; monotonic.
 pub type Time = Duration;
@@ -198,23 +235,294 @@ pub enum Effect {
 /// The master: registry of agents, frameworks, offers and tasks.
 #[derive(Debug)]
 pub struct Master {
-    #[expect(dead_code, reason = "being written")]
     config: Config,
+    agents: BTreeMap<AgentKey, Agent>,
+    agent_keys: HashMap<String, AgentKey>,
+    frameworks: BTreeMap<FrameworkKey, Framework>,
+    framework_keys: HashMap<String, FrameworkKey>,
+    streams: HashMap<StreamId, FrameworkKey>,
+    removed: HashSet<String>,
+    completed: VecDeque<Framework>,
+    allocator: Allocator,
+    last_agent: u32,
+    last_framework: u32,
+}
+
+/// A registered agent.
+#[derive(Debug)]
+pub(in crate::local) struct Agent {
+    pub description: AgentDescription,
+    pub registered_at: Time,
+    /// Tasks that hold resources here.
+    pub tasks: BTreeSet<(FrameworkKey, String)>,
+    /// Custom executors, by framework and executor id.
+    pub executors: BTreeMap<(FrameworkKey, String), Executor>,
 }
 
 impl Master {
     /// A master without agents and frameworks.
     pub fn new(config: Config) -> Self {
-        Self { config }
+        Self {
+            config,
+            agents: BTreeMap::new(),
+            agent_keys: HashMap::new(),
+            frameworks: BTreeMap::new(),
+            framework_keys: HashMap::new(),
+            streams: HashMap::new(),
+            removed: HashSet::new(),
+            completed: VecDeque::new(),
+            allocator: Allocator::default(),
+            last_agent: 0,
+            last_framework: 0,
+        }
     }
 
     /// Takes one input; what must be done comes back in order. `now` never goes backwards.
-    pub fn handle(&mut self, _now: Time, _input: Input) -> Vec<Effect> {
-        Vec::new()
+    pub fn handle(&mut self, now: Time, input: Input) -> Vec<Effect> {
+        let mut turn = Turn { master: self, now, effects: Vec::new() };
+        match input {
+            Input::Subscribe { stream, call } => turn.subscribe(stream, *call),
+            Input::Call { stream, call } => turn.call(stream, *call),
+            Input::Disconnected { stream } => turn.disconnected(stream),
+            Input::AgentRegistered(description) => turn.agent_registered(*description),
+            Input::AgentLost { agent_id, reason } => turn.agent_lost(&agent_id, &reason),
+            Input::Update { framework_id, status } => turn.update(&framework_id, *status),
+            Input::ExecutorExited { agent_id, framework_id, executor_id, status } => {
+                turn.executor_exited(&agent_id, &framework_id, &executor_id, status);
+            }
+            Input::ExecutorMessage { agent_id, framework_id, executor_id, data } => {
+                turn.executor_message(agent_id, &framework_id, executor_id, data);
+            }
+            Input::Tick => {}
+        }
+        turn.remove_overdue_frameworks();
+        turn.send_heartbeats();
+        turn.send_offers();
+        turn.effects
     }
 
     /// When to call `handle` with `Tick` at the latest; `None`: nothing is due.
     pub fn next_timeout(&self) -> Option<Time> {
-        None
+        let of_frameworks = self.frameworks.values().filter_map(|framework| match framework.stream {
+            Some(_) => Some(framework.heartbeat_at),
+            None => framework.remove_at,
+        });
+        of_frameworks.chain(self.allocator.next_expiry()).min()
+    }
+
+    pub(in crate::local) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(in crate::local) fn agents(&self) -> impl Iterator<Item = (AgentKey, &Agent)> {
+        self.agents.iter().map(|(key, agent)| (*key, agent))
+    }
+
+    pub(in crate::local) fn frameworks(&self) -> impl Iterator<Item = (FrameworkKey, &Framework)> {
+        self.frameworks.iter().map(|(key, framework)| (*key, framework))
+    }
+
+    pub(in crate::local) fn completed_frameworks(&self) -> impl Iterator<Item = &Framework> {
+        self.completed.iter()
+    }
+
+    /// What is out in offers: of an agent, and to a framework.
+    pub(in crate::local) fn offered(&self) -> impl Iterator<Item = &Grant> {
+        self.allocator.offers()
     }
 }
+
+/// The handling of one input.
+struct Turn<'a> {
+    master: &'a mut Master,
+    now: Time,
+    effects: Vec<Effect>,
+}
+
+impl Turn<'_> {
+    fn send_offers(&mut self) {
+        let mut offers: BTreeMap<FrameworkKey, Vec<mesos::Offer>> = BTreeMap::new();
+        for grant in self.master.allocator.allocate(self.now) {
+            let framework = grant.framework;
+            if let Some(offer) = self.master.describe_offer(grant) {
+                offers.entry(framework).or_default().push(offer);
+            }
+        }
+        for (key, offers) in offers {
+            let Some(stream) = self.master.frameworks.get(&key).and_then(|framework| framework.stream) else {
+                continue;
+            };
+            self.event(
+                stream,
+                scheduler::Event {
+                    r#type: Some(event::Type::Offers as i32),
+                    offers: Some(event::Offers { offers }),
+                    ..Default::default()
+                },
+            );
+        }
+    }
+
+    fn reject(&mut self, status: u16, text: String) {
+        self.effects.push(Effect::Reject { status, text });
+    }
+
+    /// ERROR, then the end of the stream.
+    fn refuse(&mut self, stream: StreamId, why: &str) {
+        self.master.streams.remove(&stream);
+        self.event(
+            stream,
+            scheduler::Event {
+                r#type: Some(event::Type::Error as i32),
+                error: Some(event::Error { message: why.to_owned() }),
+                ..Default::default()
+            },
+        );
+        self.effects.push(Effect::CloseStream { stream });
+    }
+
+    fn event(&mut self, stream: StreamId, event: scheduler::Event) {
+        self.effects.push(Effect::Event { stream, event: Box::new(event) });
+    }
+
+    /// Sends the master's own word on a task: never with a uuid.
+    #[expect(clippy::too_many_arguments, reason = "the parts of a status, all different at every caller")]
+    fn status(
+        &mut self,
+        key: FrameworkKey,
+        task_id: &mesos::TaskId,
+        agent_id: Option<mesos::AgentId>,
+        executor_id: Option<mesos::ExecutorId>,
+        state: mesos::TaskState,
+        reason: Option<mesos::task_status::Reason>,
+        message: String,
+    ) {
+        let Some(stream) = self.master.frameworks.get(&key).and_then(|framework| framework.stream) else { return };
+        let status = self.master_status(task_id, agent_id, executor_id, state, reason, message);
+        self.event(stream, update_event(status));
+    }
+
+    fn master_status(
+        &self,
+        task_id: &mesos::TaskId,
+        agent_id: Option<mesos::AgentId>,
+        executor_id: Option<mesos::ExecutorId>,
+        state: mesos::TaskState,
+        reason: Option<mesos::task_status::Reason>,
+        message: String,
+    ) -> mesos::TaskStatus {
+        mesos::TaskStatus {
+            task_id: task_id.clone(),
+            state: state as i32,
+            message: Some(message),
+            agent_id,
+            executor_id,
+            timestamp: Some(self.master.config.epoch_seconds + self.now.as_secs_f64()),
+            source: Some(mesos::task_status::Source::Master as i32),
+            reason: reason.map(|reason| reason as i32),
+            ..Default::default()
+        }
+    }
+}
+
+impl Master {
+    fn framework_id(&self, key: FrameworkKey) -> String {
+        let id = self.frameworks.get(&key).and_then(|framework| framework.info.id.as_ref());
+        id.map(|id| id.value.clone()).unwrap_or_default()
+    }
+
+    fn offer_id(&self, offer: u64) -> mesos::OfferId {
+        mesos::OfferId { value: format!("{}-O{offer}", self.config.id) }
+    }
+
+    /// The reverse of `offer_id`; 0, which no offer has, for foreign ids.
+    fn offer_number(&self, id: &str) -> u64 {
+        let number = id.strip_prefix(self.config.id.as_str()).and_then(|rest| rest.strip_prefix("-O"));
+        // Only the canonical spelling: "+7" and "007" are not offer 7.
+        let number = number.filter(|digits| !digits.starts_with(['+', '0']));
+        number.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+    }
+
+    fn describe_offer(&self, grant: Grant) -> Option<mesos::Offer> {
+        let agent = self.agents.get(&grant.agent)?;
+        let framework = self.frameworks.get(&grant.framework)?;
+        let mut resources: Vec<mesos::Resource> = grant.resources.into();
+        let allocation_info =
+            validation::has_capability(&framework.info, mesos::framework_info::capability::Type::MultiRole).then(
+                || mesos::resource::AllocationInfo {
+                    role: Some(framework.info.roles.first().cloned().unwrap_or_else(|| "*".to_owned())),
+                },
+            );
+        if allocation_info.is_some() {
+            for resource in &mut resources {
+                resource.allocation_info.clone_from(&allocation_info);
+            }
+        }
+        Some(mesos::Offer {
+            id: self.offer_id(grant.offer),
+            framework_id: framework.info.id.clone()?,
+            agent_id: agent.description.info.id.clone()?,
+            hostname: agent.description.info.hostname.clone(),
+            resources,
+            executor_ids: agent
+                .executors
+                .range(of_framework(grant.framework))
+                .map(|(_, it)| it.info.executor_id.clone())
+                .collect(),
+            attributes: agent.description.info.attributes.clone(),
+            url: Some(agent.description.url.clone()),
+            allocation_info,
+            ..Default::default()
+        })
+    }
+}
+
+impl Agent {
+    pub(in crate::local) fn id(&self) -> &str {
+        self.description.info.id.as_ref().map(|id| id.value.as_str()).unwrap_or_default()
+    }
+}
+
+impl Config {
+    fn master_info(&self) -> mesos::MasterInfo {
+        let octets = self.host.split('.').map_while(|octet| octet.parse::<u8>().ok()).collect::<Vec<_>>();
+        let ip = <[u8; 4]>::try_from(octets).unwrap_or_default();
+        mesos::MasterInfo {
+            id: self.id.clone(),
+            // In network byte order, read as a native number.
+            ip: u32::from_ne_bytes(ip),
+            port: u32::from(self.port),
+            pid: Some(format!("master@{}:{}", self.host, self.port)),
+            hostname: Some(self.host.clone()),
+            address: Some(mesos::Address {
+                hostname: Some(self.host.clone()),
+                ip: Some(self.host.clone()),
+                port: i32::from(self.port),
+            }),
+            ..Default::default()
+        }
+    }
+}
+
+/// The executors of one framework, in an agent's books.
+fn of_framework(key: FrameworkKey) -> std::ops::Range<(FrameworkKey, String)> {
+    (key, String::new())..(FrameworkKey(key.0 + 1), String::new())
+}
+
+/// The books do not tell for whom resources are allocated: that is always the holder.
+fn unallocated(resources: &[mesos::Resource]) -> Resources {
+    let plain = resources.iter().map(|resource| mesos::Resource { allocation_info: None, ..resource.clone() });
+    plain.collect::<Vec<_>>().into()
+}
+
+fn update_event(status: mesos::TaskStatus) -> scheduler::Event {
+    let update = Some(event::Update { status });
+    scheduler::Event { r#type: Some(event::Type::Update as i32), update, ..Default::default() }
+}
+
+fn failure_event(failure: event::Failure) -> scheduler::Event {
+    scheduler::Event { r#type: Some(event::Type::Failure as i32), failure: Some(failure), ..Default::default() }
+}
+
+#[cfg(test)]
+mod tests;
