@@ -8,11 +8,14 @@
 //!
 //! No retries, no pauses: that is the caller's.
 
+use std::fmt::Display;
 use std::sync::Mutex;
 
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
-use proto::http::{Client, Download, HttpError};
+use proto::http::{Attempt, Client, Download, HttpError};
 use proto::record::PULL_PROGRESS_FILE;
 use thiserror::Error;
 use url::Url;
@@ -80,7 +83,7 @@ impl Agent {
     /// The sizes of the files in `directory`.
     pub(super) async fn list(&self, directory: &[u8]) -> Result<Listing, Fault> {
         if !self.known().is_crowded {
-            let get = async |url: Url| self.client.get(&url, MAX_LISTING_BYTES).await;
+            let get = |url: Url| async move { self.client.get(&url, MAX_LISTING_BYTES).await }.boxed();
             match self.files("browse", &query(directory, ""), get).await {
                 Err(HttpError::TooLarge { .. }) => self.known().is_crowded = true,
                 answer => return listing(&decoded(files::decode_browse(&answer?))?),
@@ -104,38 +107,41 @@ impl Agent {
 
     async fn read_at(&self, path: &[u8], offset: &str) -> Result<Read, Fault> {
         let query = query(path, &format!("&offset={offset}&length={READ_BYTES}"));
-        let get = async |url: Url| self.client.get(&url, MAX_READ_ANSWER_BYTES).await;
+        let get = |url: Url| async move { self.client.get(&url, MAX_READ_ANSWER_BYTES).await }.boxed();
         decoded(files::decode_read(&self.files("read", &query, get).await?))
     }
 
     /// A whole file from its first byte on.
-    pub(super) async fn download(&self, path: &[u8]) -> Result<Download, Fault> {
-        let download = async |url: Url| self.client.download(&url).await;
-        Ok(self.files("download", &query(path, ""), download).await?)
+    pub(super) async fn download(&self, path: &[u8]) -> Result<Body, Fault> {
+        let download = |url: Url| async move { self.client.download(&url).await }.boxed();
+        Ok(Body(self.files("download", &query(path, ""), download).await?))
     }
 
     /// `/state`: up to several megabytes of JSON.
     pub(super) async fn state(&self) -> Result<Bytes, Fault> {
-        let get = async |url: Url| self.client.get(&url, MAX_STATE_BYTES).await;
+        let get = |url: Url| async move { self.client.get(&url, MAX_STATE_BYTES).await }.boxed();
         let path = format!("{}/state", self.process);
-        match self.at_any_address(&path, "", &get).await {
-            Err(error) if is_missing(&error) => Ok(self.at_any_address(&format!("{path}.json"), "", &get).await?),
-            answer => Ok(answer?),
+        if self.known().form != Some(Form::Json) {
+            match self.at_any_address(&path, "", &get).await {
+                Err(error) if is_missing(&error) => {}
+                answer => return Ok(answer?),
+            }
         }
+        Ok(self.at_any_address(&format!("{path}.json"), "", get).await?)
     }
 
     /// `/version`: a few bytes of JSON; from 0.26 on, and not from every agent.
     pub(super) async fn version(&self) -> Result<Bytes, Fault> {
-        let get = async |url: Url| self.client.get(&url, MAX_LISTING_BYTES).await;
+        let get = |url: Url| async move { self.client.get(&url, MAX_LISTING_BYTES).await }.boxed();
         Ok(self.at_any_address("/version", "", get).await?)
     }
 
     /// One of the `/files` routes, in the form that the agent knows.
-    async fn files<T>(
+    async fn files<'a, T>(
         &self,
         route: &str,
         query: &str,
-        fetch: impl AsyncFn(Url) -> Result<T, HttpError>,
+        fetch: impl Fn(Url) -> BoxFuture<'a, Result<T, HttpError>>,
     ) -> Result<T, HttpError> {
         let path = |form| match form {
             Form::Plain => format!("/files/{route}"),
@@ -158,7 +164,7 @@ impl Agent {
 
     /// Finds out which form the agent knows.
     async fn form(&self) -> Result<Form, HttpError> {
-        let get = async |url: Url| self.client.get(&url, MAX_LISTING_BYTES).await;
+        let get = |url: Url| async move { self.client.get(&url, MAX_LISTING_BYTES).await }.boxed();
         let form = match self.at_any_address("/files/read", "", get).await {
             Err(error) if is_missing(&error) => Form::Json,
             Ok(_) | Err(HttpError::Status { .. }) => Form::Plain,
@@ -169,12 +175,14 @@ impl Agent {
     }
 
     /// The answer of the first address that connects, beginning with the last that did.
-    async fn at_any_address<T>(
+    async fn at_any_address<'a, T>(
         &self,
         path: &str,
         query: &str,
-        fetch: impl AsyncFn(Url) -> Result<T, HttpError>,
+        fetch: impl Fn(Url) -> BoxFuture<'a, Result<T, HttpError>>,
     ) -> Result<T, HttpError> {
+        #[cfg(test)]
+        let _in_flight = in_flight::Guard::new();
         let first = self.known().address;
         let mut answer = None;
         for step in 0..self.addresses.len() {
@@ -195,11 +203,27 @@ impl Agent {
         }
         // What comes back there may be another version.
         self.known().form = None;
-        Err(answer.expect("there is at least one address"))
+        Err(answer.unwrap_or_else(|| HttpError::Request {
+            attempt: Attempt { what: "reach", url: "the agent".to_owned() },
+            reason: "none of its addresses is known".to_owned(),
+        }))
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
         self.known.lock().expect("nothing panics while it holds the lock")
+    }
+}
+
+/// A file that is being downloaded.
+#[derive(Debug)]
+pub(super) struct Body(Download);
+
+impl Body {
+    /// The next bytes; `None` after the last.
+    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Fault> {
+        #[cfg(test)]
+        let _in_flight = in_flight::Guard::new();
+        Ok(self.0.chunk().await?)
     }
 }
 
@@ -215,13 +239,19 @@ impl From<HttpError> for Fault {
     }
 }
 
+impl Fault {
+    /// An answer that makes no sense may be a broken one; the next may be whole.
+    pub(super) fn senseless(what: impl Display) -> Self {
+        Self { kind: FaultKind::Unreachable, why: format!("cannot understand the agent's answer: {what}") }
+    }
+}
+
 fn is_missing(error: &HttpError) -> bool {
     matches!(error, HttpError::Status { status: 404, .. })
 }
 
-/// An answer that makes no sense may be a broken one.
 fn decoded<T>(result: Result<T, DecodeError>) -> Result<T, Fault> {
-    result.map_err(|error| Fault { kind: FaultKind::Unreachable, why: error.to_string() })
+    result.map_err(Fault::senseless)
 }
 
 fn listing(entries: &[files::Entry]) -> Result<Listing, Fault> {
@@ -247,6 +277,35 @@ const MAX_READ_ANSWER_BYTES: usize = 6 * READ_BYTES as usize + 1024;
 
 /// Ten times what a large agent serves.
 const MAX_STATE_BYTES: usize = 32 << 20;
+
+/// Counts the requests that are on their way, so that a test on the same thread can wait for them.
+#[cfg(test)]
+pub(super) mod in_flight {
+    use std::cell::Cell;
+
+    thread_local! {
+        static COUNT: Cell<usize> = const { Cell::new(0) };
+    }
+
+    pub(in super::super) fn count() -> usize {
+        COUNT.get()
+    }
+
+    pub(super) struct Guard;
+
+    impl Guard {
+        pub(super) fn new() -> Self {
+            COUNT.set(COUNT.get() + 1);
+            Self
+        }
+    }
+
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            COUNT.set(COUNT.get() - 1);
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {

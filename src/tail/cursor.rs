@@ -83,8 +83,10 @@ pub(super) enum Answer {
     Dry,
     /// The file shrank; it is followed from its beginning.
     Shrank(Shrank),
-    /// Nothing: it belongs to before a truncation, or begins elsewhere than asked.
+    /// Nothing: it belongs to before a truncation.
     Stale,
+    /// Nothing: its bytes begin elsewhere than asked.
+    Misplaced,
 }
 
 /// A file that is smaller than what was read of it.
@@ -178,7 +180,7 @@ impl Cursor {
             return Answer::Dry;
         }
         if read.offset != self.offset {
-            return Answer::Stale;
+            return Answer::Misplaced;
         }
         self.advance(read.data.len() as u64);
         self.may_have_more = read.data.len() as u64 >= READ_BYTES;
@@ -374,9 +376,9 @@ mod tests {
     }
 
     #[test]
-    fn answer_that_begins_elsewhere_is_dropped() {
+    fn answer_that_begins_elsewhere_is_refused() {
         let mut cursor = cursor(5, 20);
-        assert_eq!(answered(&mut cursor, 4, b"abc"), Answer::Stale);
+        assert_eq!(answered(&mut cursor, 4, b"abc"), Answer::Misplaced);
         assert_eq!(cursor.place().offset, 5);
     }
 

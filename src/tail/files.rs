@@ -32,7 +32,7 @@ pub(super) struct Read {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(super) enum DecodeError {
     /// The text stops or goes wrong here.
-    #[error("the agent's answer is malformed at byte {position}: {what}")]
+    #[error("at byte {position}: {what}")]
     Malformed {
         /// Bytes into the answer.
         position: usize,
@@ -40,10 +40,10 @@ pub(super) enum DecodeError {
         what: &'static str,
     },
     /// An object, but not this one.
-    #[error("the agent's answer has no \"{0}\"")]
+    #[error("it has no \"{0}\"")]
     Lacks(&'static str),
     /// A list that is none.
-    #[error("the agent's answer is not the expected JSON: {0}")]
+    #[error("not the expected JSON: {0}")]
     Json(String),
 }
 

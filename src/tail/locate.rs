@@ -18,10 +18,11 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use super::Location;
 use super::agent::{Agent, Fault, Listing};
 use super::files::RawText;
+use super::follow::now;
 use super::pace::FaultKind;
+use super::{Location, Phase};
 
 /// Looks for one sandbox.
 #[derive(Debug)]
@@ -33,9 +34,14 @@ pub(super) struct Locator {
     virtual_path: Vec<u8>,
     /// Whether the agent knows virtual paths.
     has_virtual_paths: Option<bool>,
-    /// Not before; `None` for now.
+    has_asked_version: bool,
+    /// When it was looked for last.
+    phase: Phase,
+    /// When to ask for the state again; `None` for now.
     next_state: Option<Instant>,
     pause: Duration,
+    /// What the state has shown last.
+    verdict: FaultKind,
 }
 
 /// A sandbox.
@@ -56,28 +62,30 @@ impl Locator {
             whose: format!("executor {executor_id} of framework {framework_id} on agent {agent_id}"),
             virtual_path: format!("/frameworks/{framework_id}/executors/{executor_id}/runs/latest").into_bytes(),
             has_virtual_paths: None,
+            has_asked_version: false,
+            phase: Phase::Waiting,
             next_state: None,
             pause: FIRST_PAUSE,
+            verdict: FaultKind::Missing,
         }
-    }
-
-    /// Something new is known of the task: its sandbox should be there now.
-    pub(super) fn expect_now(&mut self) {
-        self.next_state = None;
-        self.pause = FIRST_PAUSE;
     }
 
     /// Looks once.
     ///
     /// # Errors
-    /// [`FaultKind::Missing`] while the sandbox may still appear; [`FaultKind::Definite`] when the task `has_ended` and the agent, being
-    /// up, has no such sandbox.
-    pub(super) async fn locate(&mut self, agent: &Agent, has_ended: bool) -> Result<Found, Fault> {
+    /// [`FaultKind::Missing`] while the sandbox may still appear; [`FaultKind::Definite`] when the task has ended and the agent, being up,
+    /// has no such sandbox.
+    pub(super) async fn locate(&mut self, agent: &Agent, phase: Phase) -> Result<Found, Fault> {
+        let has_ended = matches!(phase, Phase::Ended { .. });
+        if phase != self.phase {
+            // Something new is known of the task: its sandbox should be there now.
+            (self.phase, self.next_state, self.pause) = (phase, None, FIRST_PAUSE);
+        }
         match agent.list(&self.virtual_path).await {
             Err(fault) if fault.kind == FaultKind::Missing => {}
             listing => return Ok(Found { directory: self.virtual_path.clone(), listing: listing? }),
         }
-        if self.has_virtual_paths.is_none() {
+        if !self.has_asked_version {
             match agent.version().await {
                 Ok(text) => {
                     self.has_virtual_paths = version_in(&text).map(|version| version >= FIRST_WITH_VIRTUAL_PATHS)
@@ -85,11 +93,12 @@ impl Locator {
                 Err(fault) if fault.kind == FaultKind::Unreachable => return Err(fault),
                 Err(_) => {}
             }
+            self.has_asked_version = true;
         }
-        let now = tokio::time::Instant::now().into_std();
+        let now = now();
         let is_known_to_be_useless = self.has_virtual_paths == Some(true) && !has_ended;
         if is_known_to_be_useless || self.next_state.is_some_and(|next| now < next) {
-            return Err(self.none(FaultKind::Missing, "is not there yet"));
+            return Err(self.none(self.verdict, NOT_KNOWN));
         }
         self.next_state = Some(now + self.pause);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
@@ -106,14 +115,18 @@ impl Locator {
             return Ok(Found { listing: agent.list(&directory).await?, directory });
         }
         // While it recovers, an agent before 1.0 answers as if it knew nothing; a later one does not answer.
-        let is_definite = has_ended && version.is_some_and(|version| version >= (1, 0));
-        Err(self.none(if is_definite { FaultKind::Definite } else { FaultKind::Missing }, "is not known to the agent"))
+        if has_ended && version.is_some_and(|version| version >= (1, 0)) {
+            self.verdict = FaultKind::Definite;
+        }
+        Err(self.none(self.verdict, NOT_KNOWN))
     }
 
     fn none(&self, kind: FaultKind, what: &str) -> Fault {
         Fault { kind, why: format!("the sandbox of {} {what}", self.whose) }
     }
 }
+
+const NOT_KNOWN: &str = "is not known to the agent";
 
 const FIRST_WITH_VIRTUAL_PATHS: (u32, u32) = (1, 5);
 

@@ -1,15 +1,13 @@
 //! Follows a task's sandbox files to exact bytes: what the task wrote, all of it, once, in order, and nothing else.
 //!
 //! ```text
-//!                       control: Phase (watch)                      reports: Report
-//!                              |                                          ^
-//!            +-----------------v------------------------------------------|------+
-//!            | look out: lists the sandbox (locate, pace)  --> sizes --> board   |
-//!            | follow stdout: cursor -> read or download -> Sink    <-- news ----|
-//!            | follow stderr: cursor -> read or download -> Sink    <-- news ----|
-//!            +-------------------------------------------------------------------+
-//!                              |                                          |
-//!                 agent: /files/browse, /files/read, /files/download   Tailed
+//!   control: Phase                                                      reports: Report
+//!         |                                                                   ^
+//!   look_out: lists the sandbox (locate, pace) -- sizes --> board ------------+
+//!                                                           |  ^
+//!   follow, once per file: read or download <-- what next --'  '-- bytes (cursor)
+//!         |
+//!         '--> Sink --> our own stdout, stderr                          in the end: Tailed
 //! ```
 //!
 //! - **Finding output** is one listing per look, whose rhythm and promises are in `pace`. A look is also what sees an outage end.
@@ -26,11 +24,17 @@
 //! It must not judge the task: exit codes, displays and the order of things belong to the caller.
 
 mod agent;
+mod board;
 mod cursor;
+#[cfg(test)]
+mod fake_agent;
 mod files;
 mod follow;
 mod locate;
+mod look_out;
 mod pace;
+#[cfg(test)]
+mod tests;
 
 use proto::record::PullProgress;
 use tokio::sync::mpsc;

@@ -21,19 +21,22 @@ use std::time::{Duration, Instant};
 pub(super) struct Pace {
     is_running: bool,
     quick_until: Instant,
-    look_started: Option<Instant>,
+    look_started: Instant,
     next_look: Instant,
+    /// Somebody rang, and no look began since.
+    is_ringing: bool,
 }
 
 impl Pace {
     pub(super) fn new(now: Instant) -> Self {
-        Self { is_running: false, quick_until: now, look_started: None, next_look: now + SLOW }
+        Self { is_running: false, quick_until: now, look_started: now, next_look: now + SLOW, is_ringing: false }
     }
 
     /// The task was seen to run, or somebody says that there is output: look now.
     pub(super) fn rang(&mut self, now: Instant) {
         self.is_running = true;
         self.quick_until = now + QUICK_FOR;
+        self.is_ringing = true;
         self.next_look = now;
     }
 
@@ -42,9 +45,8 @@ impl Pace {
     }
 
     pub(super) fn look_started(&mut self, now: Instant) {
-        self.look_started = Some(now);
-        // Whatever rings from now on is not seen by this look.
-        self.next_look = now + SLOW;
+        self.look_started = now;
+        self.is_ringing = false;
     }
 
     /// A look was answered; `has_grown` says whether it showed more bytes than the one before.
@@ -56,19 +58,20 @@ impl Pace {
             self.is_running = true;
             self.quick_until = now + QUICK_FOR;
         }
-        let started = self.look_started.take().unwrap_or(now);
+        let started = self.look_started;
         let interval = if self.is_running && now < self.quick_until { QUICK } else { SLOW };
-        let next = (started + interval * requests).max(now + (now - started));
-        // A ring during the look stays.
-        self.next_look = self.next_look.min(next).max(started);
+        self.look_at((started + interval * requests).max(now + (now - started)));
     }
 
     /// A look failed and should be tried again after `pause`.
     pub(super) fn failed(&mut self, now: Instant, pause: Duration) {
-        let is_ringing = self.next_look <= now;
-        self.look_started = None;
-        if !is_ringing {
-            self.next_look = now + pause;
+        self.look_at(now + pause);
+    }
+
+    fn look_at(&mut self, next: Instant) {
+        // A ring during a look is not answered by it.
+        if !self.is_ringing {
+            self.next_look = next;
         }
     }
 }
