@@ -6,5 +6,6 @@
 //!                                        `-> executor (PURE core) <-> its wires <-> agent
 //! ```
 
+pub mod docker_executor_flags;
 pub mod executor;
 pub mod lifecycle;

@@ -150,6 +150,8 @@ pub enum Effect {
     Subscribe(Box<executor::Call>),
     /// Post this call, then answer `Sent` or `SendFailed`; no other comes before that answer or a `Subscribe`.
     Send(Box<executor::Call>),
+    /// This is the task, for an owner that does not know it yet; comes at most once, before any `Container` for it.
+    Task(Box<TaskInfo>),
     /// For the container's owner.
     Container(lifecycle::Command),
     /// Leave; nothing follows.
@@ -347,6 +349,7 @@ impl Executor {
             return self.refuse(now, &task);
         }
         self.updates.add_task((*task).clone());
+        self.effects.push(Effect::Task(task.clone()));
         self.task = Some(task.clone());
         let Phase::Idle { ended, .. } = &mut self.phase else {
             // A shutdown came first: the end of the container will be this task's end.

@@ -1,4 +1,4 @@
-//! What an agent tells an executor through environment variables. PURE: the lookup is passed in.
+//! What an agent tells an executor through environment variables. Reads none itself: the lookup is passed in.
 
 use std::fmt;
 use std::net::IpAddr;

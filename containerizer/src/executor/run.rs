@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use proto::mesos::TaskInfo;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -26,13 +27,17 @@ pub async fn run(
 ) -> Result<Finished, ExecutorError> {
     let config = Config { pid: Some(std::process::id()), ..Config::new(&environment, new_seed()) };
     let wire = Wire::new(&environment).await?;
-    Ok(run_core(config, wire, commands, events, terminate).await)
+    Ok(run_core(config, wire, |_| {}, commands, events, terminate).await)
 }
 
 /// As [`run`], with all that can be configured, and with the wire chosen.
+///
+/// `on_task` hears the task once, before `Command::Start` or a stop because of a kill: for an owner that does not know its
+/// container from elsewhere. A `Command::Stop` may come without any task; it is answered by an end, too.
 pub async fn run_core(
     config: Config,
     mut wire: Wire,
+    mut on_task: impl FnMut(TaskInfo),
     commands: mpsc::Sender<Command>,
     events: mpsc::Receiver<Event>,
     terminate: impl Future<Output = ()>,
@@ -49,6 +54,7 @@ pub async fn run_core(
             match effect {
                 Effect::Subscribe(call) => wire.subscribe(*call),
                 Effect::Send(call) => wire.send(*call),
+                Effect::Task(task) => on_task(*task),
                 Effect::Container(command) => owner.waiting.push_back(command),
                 Effect::Finish(finished) => return finished,
             }

@@ -61,7 +61,7 @@ impl Rig {
 
     fn take(&mut self, input: Input) -> Vec<String> {
         let effects = self.executor.handle(at(self.now), input);
-        let words = effects.iter().map(word).collect();
+        let words = effects.iter().filter(|effect| !matches!(effect, Effect::Task(_))).map(word).collect();
         self.effects.extend(effects);
         words
     }
@@ -107,6 +107,7 @@ fn word(effect: &Effect) -> String {
             format!("subscribe tasks[{}] updates[{}]", tasks.join(" "), updates.join(" "))
         }
         Effect::Send(call) => format!("send {}", state(&call.update.clone().unwrap().status)),
+        Effect::Task(task) => format!("task {}", task.task_id.value),
         Effect::Container(Command::Start) => "start".to_owned(),
         Effect::Container(Command::Stop { grace }) => format!("stop {grace:?}"),
         Effect::Finish(finished) => {
@@ -285,6 +286,17 @@ fn a_kill_before_the_container_runs_ends_killed_without_running() {
     assert_eq!(rig.take(kill(None)), ["stop 3s"]);
     assert!(rig.take(started()).is_empty());
     assert_eq!(rig.take(ended(Cause::NotStarted { message: "stopped".to_owned() }, true)), ["send KILLED"]);
+}
+
+#[test]
+fn the_owner_hears_of_the_task_before_anything_it_shall_do_for_it() {
+    let mut rig = Rig::checkpointed();
+    rig.take(Input::Tick);
+    rig.take(subscribed(false));
+    rig.take(launch("t"));
+    rig.take(launch("u"));
+    let words: Vec<_> = rig.effects.iter().map(word).collect();
+    assert_eq!(words, ["subscribe tasks[] updates[]", "task t", "start", "send STARTING"]);
 }
 
 #[test]
@@ -562,6 +574,7 @@ struct World {
     is_subscribing: bool,
     is_subscribed: bool,
     is_sending: bool,
+    has_task: bool,
     was_told_to_start: bool,
     was_told_to_stop: bool,
     has_started: bool,
@@ -586,6 +599,10 @@ impl World {
                     assert!(self.is_subscribed && !self.is_sending, "a call nobody can take");
                     self.is_sending = true;
                     self.see(call.update.unwrap().status);
+                }
+                Effect::Task(task) => {
+                    assert!(!self.has_task && !self.was_told_to_start, "a second task for the owner: {task:?}");
+                    self.has_task = true;
                 }
                 Effect::Container(Command::Start) => {
                     assert!(!self.was_told_to_start && !self.was_told_to_stop);
