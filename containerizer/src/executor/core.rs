@@ -262,7 +262,7 @@ impl Executor {
             Input::Launch(task) => self.on_launch(now, task),
             Input::Kill { task_id, kill_policy } => self.on_kill(now, task_id, kill_policy),
             Input::Acknowledged { task_id, uuid } => self.updates.acknowledge(&task_id, &uuid),
-            Input::Shutdown => self.stop(now, StopReason::Requested, self.config.shutdown_grace),
+            Input::Shutdown | Input::Terminate => self.on_shutdown(now),
             Input::Error(text) => self.abandon(now, text),
             Input::Message(_) | Input::Tick => {}
             Input::Sent => {
@@ -279,7 +279,6 @@ impl Executor {
             Input::Container(lifecycle::Event::Pulling(_)) => {}
             Input::Container(lifecycle::Event::Started(started)) => self.on_started(now, started),
             Input::Container(lifecycle::Event::Ended(ending)) => self.on_ended(now, ending),
-            Input::Terminate => self.on_terminate(now),
         }
         self.check_timeouts(now);
         self.finish_if_over(now);
@@ -391,7 +390,7 @@ impl Executor {
         }
     }
 
-    fn on_terminate(&mut self, now: Now) {
+    fn on_shutdown(&mut self, now: Now) {
         self.report_limit = HURRIED_REPORT_LIMIT;
         if let Phase::Reporting { until } = &mut self.phase {
             *until = (*until).min(now.monotonic + HURRIED_REPORT_LIMIT);
@@ -529,7 +528,7 @@ impl Executor {
         }
     }
 
-    /// While the agent is away its recovery timeout counts instead; after SIGTERM nothing is waited for that long.
+    /// While the agent is away its recovery timeout counts instead; after a shutdown nothing is waited for that long.
     fn is_report_limited(&self) -> bool {
         self.link == Link::Subscribed || self.report_limit == HURRIED_REPORT_LIMIT
     }
@@ -594,7 +593,8 @@ const SEND_AGAIN_MIN: Duration = Duration::from_millis(100);
 const SEND_AGAIN_MAX: Duration = Duration::from_secs(5);
 /// For the acknowledgement of the terminal update; longer than any agent takes to reduce the container's resources.
 const REPORT_LIMIT: Duration = Duration::from_secs(60);
-/// The same after SIGTERM: the agent waits for the executor's exit, without limit.
+/// The same after SHUTDOWN, when an agent whose framework is gone acknowledges nothing, and after SIGTERM, when it waits
+/// for the executor's exit without limit.
 const HURRIED_REPORT_LIMIT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

@@ -3,11 +3,12 @@
 //! ```text
 //!            commands                     effects                   calls
 //! container <---------                  <---------                <---------
-//!   owner              run (one select!)           core (PURE)                wire: http   agent
-//!            --------->                  --------->                --------->
+//!   owner              run (one select!)           core (PURE)                wire: http, or    agent
+//!            --------->                  --------->                --------->       libprocess
 //!             events                      inputs                    events
 //! ```
 //!
+//! `wire` chooses how to speak: `http` from Mesos 0.28 on, `libprocess` with every version and as `mesos-docker-executor`.
 //! `core` decides, with `updates` (what the agent is owed) and `status` (how an end reads) as its PURE parts; `environment`
 //! is what the agent says at the start. The container belongs to its owner, behind the channels of [`crate::lifecycle`].
 

@@ -335,6 +335,16 @@ fn a_shutdown_stops_the_container_with_the_shutdown_grace() {
 }
 
 #[test]
+fn an_agent_that_shut_the_executor_down_need_not_acknowledge_its_end() {
+    let mut rig = Rig::running(|_| {});
+    rig.take(Input::Shutdown);
+    rig.take(stopped());
+    rig.take(Input::Sent);
+    assert_eq!(rig.wait(), ["finish KILLED unacknowledged"]);
+    assert_eq!(rig.now, HURRIED_REPORT_LIMIT);
+}
+
+#[test]
 fn a_shutdown_without_a_task_ends_when_the_container_is_gone() {
     let mut rig = Rig::checkpointed();
     rig.take(Input::Tick);
