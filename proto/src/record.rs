@@ -71,3 +71,61 @@ pub struct PullProgress {
     /// Bytes known so far.
     pub bytes_total: u64,
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_comes_back_as_it_went() {
+        let record = TaskRecord {
+            version: TaskRecord::VERSION,
+            exit_code: Some(137),
+            signal: Some(9),
+            oom_killed: true,
+            image_id: Some("sha256:abc".into()),
+            container: Some("f00".into()),
+            started_at: Some(1.25),
+            finished_at: Some(2.5),
+            error: Some("killed".into()),
+            stdout_bytes: Some(u64::MAX),
+            stderr_bytes: Some(0),
+        };
+        assert_eq!(TaskRecord::parse(&record.to_bytes()), Some(record));
+    }
+
+    #[test]
+    fn what_is_not_known_is_left_out() {
+        let record = TaskRecord { version: TaskRecord::VERSION, exit_code: Some(0), ..Default::default() };
+        assert_eq!(record.to_bytes(), br#"{"version":1,"exit_code":0,"oom_killed":false}"#);
+    }
+
+    #[test]
+    fn a_field_of_a_later_version_is_skipped() {
+        let record = TaskRecord::parse(br#"{"version":1,"exit_code":3,"more":{}}"#).unwrap();
+        assert_eq!(record.exit_code, Some(3));
+    }
+
+    #[test]
+    fn the_data_of_others_is_no_record() {
+        for data in
+            [&b""[..], b"\xff", b"[]", b"{\"version\":2}", b"[{\"Id\":\"f00\",\"State\":{}}]", b"{\"exit_code\":1}"]
+        {
+            assert_eq!(TaskRecord::parse(data), None);
+        }
+    }
+
+    #[test]
+    fn pull_progress_comes_back_as_it_went() {
+        let progress = PullProgress {
+            image: "nginx".into(),
+            layers_done: 1,
+            layers_total: 5,
+            bytes_done: 10,
+            bytes_total: 1 << 40,
+        };
+        let json = serde_json::to_vec(&progress).unwrap();
+        assert_eq!(serde_json::from_slice::<PullProgress>(&json).unwrap(), progress);
+    }
+}
