@@ -3,10 +3,11 @@
 //! A lock, never held over an await, and a bell that says that something on the board has changed.
 
 use std::sync::{Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::agent::Fault;
 use super::cursor::{Answer, Cursor, Place, Shrank, Want};
@@ -17,6 +18,8 @@ use crate::output::{Trouble, Written};
 /// The shared state.
 #[derive(Debug)]
 pub(super) struct Board {
+    /// From which all moments are counted.
+    began: Instant,
     state: Mutex<State>,
     news: watch::Sender<()>,
     reports: mpsc::UnboundedSender<Report>,
@@ -28,7 +31,7 @@ struct State {
     directory: Option<Vec<u8>>,
     files: [File; 2],
     /// When the terminal update was seen.
-    ended: Option<Instant>,
+    ended: Option<Duration>,
     /// Outages that go on and that a person was told of.
     outages_told: u32,
 }
@@ -66,7 +69,17 @@ impl Board {
     pub(super) fn new(reports: mpsc::UnboundedSender<Report>) -> Self {
         let file = || File { cursor: Cursor::new(), fetched: 0, given_up: None };
         let state = State { directory: None, files: [file(), file()], ended: None, outages_told: 0 };
-        Self { state: Mutex::new(state), news: watch::Sender::new(()), reports }
+        Self { began: Instant::now(), state: Mutex::new(state), news: watch::Sender::new(()), reports }
+    }
+
+    /// This moment.
+    pub(super) fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Waits until `moment`.
+    pub(super) async fn sleep_until(&self, moment: Duration) {
+        tokio::time::sleep_until(self.began + moment).await;
     }
 
     /// Changes whenever [`Self::task`] may say something else than before.
@@ -161,9 +174,9 @@ impl Board {
     }
 
     /// The terminal update was seen.
-    pub(super) fn ended(&self, now: Instant, recorded: [Option<u64>; 2]) {
+    pub(super) fn ended(&self, recorded: [Option<u64>; 2]) {
         let mut state = self.state();
-        state.ended = Some(now);
+        state.ended = Some(self.now());
         for (file, bytes) in state.files.iter_mut().zip(recorded) {
             file.cursor.ended(bytes);
         }
@@ -201,7 +214,8 @@ impl Board {
     }
 
     /// Notes a failed request, as the first of an outage or one more.
-    pub(super) fn failed(&self, outage: &mut Option<Outage>, fault: &Fault, now: Instant) -> Verdict {
+    pub(super) fn failed(&self, outage: &mut Option<Outage>, fault: &Fault) -> Verdict {
+        let now = self.now();
         let mut state = self.state();
         let before = outage.take();
         let outage = outage.insert(Outage::after(before, fault.kind, now));

@@ -1,7 +1,5 @@
 //! The shell around [`Cursor`](super::cursor::Cursor): asks the agent for bytes and fills the sinks.
 
-use std::time::Instant;
-
 use proto::http::Client;
 use tokio::sync::watch;
 
@@ -102,7 +100,7 @@ impl Follower<'_> {
                 board.recovered(&mut outage);
             }
             if let Err(fault) = fetched {
-                match board.failed(&mut outage, &fault, now()) {
+                match board.failed(&mut outage, &fault) {
                     Verdict::TryAfter(pause) => tokio::time::sleep(pause).await,
                     Verdict::GiveUp => board.give_up(stream, fault),
                 }
@@ -136,9 +134,4 @@ impl Follower<'_> {
         }
         Ok(())
     }
-}
-
-/// The clock that tests can stop.
-pub(super) fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }

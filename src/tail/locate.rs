@@ -14,13 +14,12 @@
 //!
 //! What was found is kept by the caller: the path stays readable long after the agent has forgotten the executor.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::agent::{Agent, Fault, Listing};
 use super::files::RawText;
-use super::follow::now;
 use super::pace::FaultKind;
 use super::{Location, Phase};
 
@@ -38,7 +37,7 @@ pub(super) struct Locator {
     /// When it was looked for last.
     phase: Phase,
     /// When to ask for the state again; `None` for now.
-    next_state: Option<Instant>,
+    next_state: Option<Duration>,
     pause: Duration,
     /// What the state has shown last.
     verdict: FaultKind,
@@ -75,7 +74,7 @@ impl Locator {
     /// # Errors
     /// [`FaultKind::Missing`] while the sandbox may still appear; [`FaultKind::Definite`] when the task has ended and the agent, being up,
     /// has no such sandbox.
-    pub(super) async fn locate(&mut self, agent: &Agent, phase: Phase) -> Result<Found, Fault> {
+    pub(super) async fn locate(&mut self, agent: &Agent, phase: Phase, now: Duration) -> Result<Found, Fault> {
         let has_ended = matches!(phase, Phase::Ended { .. });
         if phase != self.phase {
             // Something new is known of the task: its sandbox should be there now.
@@ -95,7 +94,6 @@ impl Locator {
             }
             self.has_asked_version = true;
         }
-        let now = now();
         let is_known_to_be_useless = self.has_virtual_paths == Some(true) && !has_ended;
         if is_known_to_be_useless || self.next_state.is_some_and(|next| now < next) {
             return Err(self.none(self.verdict, NOT_KNOWN));

@@ -3,14 +3,13 @@
 //! It is also where a change of phase arrives, even while a look is on its way: a look that hangs holds up nobody.
 
 use std::pin::pin;
-use std::time::Instant;
+use std::time::Duration;
 
 use proto::record::{PULL_PROGRESS_FILE, PullProgress};
 use tokio::sync::watch;
 
 use super::agent::{Agent, Fault};
 use super::board::{Board, Verdict};
-use super::follow::now;
 use super::locate::{Found, Locator};
 use super::pace::{FaultKind, Outage, Pace, SLOW};
 use super::{Location, Phase, Report, Stream};
@@ -30,24 +29,24 @@ pub(super) struct LookOut<'a> {
 impl<'a> LookOut<'a> {
     pub(super) fn new(agent: &'a Agent, board: &'a Board, location: &Location, wants_pull_progress: bool) -> Self {
         let eyes = Eyes { agent, board, locator: Locator::new(location), wants_pull_progress };
-        let timing = Timing { board, phase: Phase::Waiting, pace: Pace::new(now()), last_but_one: None };
+        let timing = Timing { board, phase: Phase::Waiting, pace: Pace::new(board.now()), last_but_one: None };
         Self { board, eyes, timing, outage: None, sizes: [None; 2], pull_progress: None }
     }
 
     pub(super) async fn run(mut self, mut control: watch::Receiver<Phase>) {
         control.mark_changed();
         while self.board.needs_looks() {
-            let next = tokio::time::Instant::from_std(self.timing.next_look());
+            let next = self.timing.next_look();
             tokio::select! {
                 biased;
                 phase = next_phase(&mut control) => self.timing.enter(phase),
-                () = tokio::time::sleep_until(next) => self.look(&mut control).await,
+                () = self.board.sleep_until(next) => self.look(&mut control).await,
             }
         }
     }
 
     async fn look(&mut self, control: &mut watch::Receiver<Phase>) {
-        let started = now();
+        let started = self.board.now();
         let phase = self.timing.phase;
         let asked_at = Stream::ALL.map(|stream| self.board.place(stream));
         self.timing.pace.look_started(started);
@@ -77,10 +76,10 @@ impl<'a> LookOut<'a> {
             }
             // Before the task runs its sandbox need not be there.
             Err(fault) if fault.kind == FaultKind::Missing && phase == Phase::Waiting => {
-                self.timing.pace.looked(now(), false, 1);
+                self.timing.pace.looked(self.board.now(), false, 1);
             }
-            Err(fault) => match self.board.failed(&mut self.outage, &fault, now()) {
-                Verdict::TryAfter(pause) => self.timing.pace.failed(now(), pause),
+            Err(fault) => match self.board.failed(&mut self.outage, &fault) {
+                Verdict::TryAfter(pause) => self.timing.pace.failed(self.board.now(), pause),
                 Verdict::GiveUp => self.board.give_up_looking(&fault),
             },
         }
@@ -105,7 +104,7 @@ struct Timing<'a> {
     phase: Phase,
     pace: Pace,
     /// When the first of the two last listings was asked for.
-    last_but_one: Option<Instant>,
+    last_but_one: Option<Duration>,
 }
 
 impl Timing<'_> {
@@ -116,20 +115,20 @@ impl Timing<'_> {
         match phase {
             Phase::Waiting | Phase::Abandon => return,
             Phase::Running => {}
-            Phase::Ended { stdout_bytes, stderr_bytes } => self.board.ended(now(), [stdout_bytes, stderr_bytes]),
+            Phase::Ended { stdout_bytes, stderr_bytes } => self.board.ended([stdout_bytes, stderr_bytes]),
         }
         self.phase = phase;
-        self.pace.rang(now());
+        self.pace.rang(self.board.now());
     }
 
-    fn next_look(&self) -> Instant {
+    fn next_look(&self) -> Duration {
         let next = self.pace.next_look();
         self.last_but_one.map_or(next, |last_but_one| next.max(last_but_one + SLOW))
     }
 
     /// A look was answered that was `started` in `phase`.
-    fn looked(&mut self, phase: Phase, started: Instant, has_grown: bool, requests: u32) {
-        self.pace.looked(now(), has_grown, requests);
+    fn looked(&mut self, phase: Phase, started: Duration, has_grown: bool, requests: u32) {
+        self.pace.looked(self.board.now(), has_grown, requests);
         if !matches!(phase, Phase::Ended { .. }) {
             return;
         }
@@ -176,7 +175,7 @@ impl Eyes<'_> {
                 listing => return Ok(Found { directory, listing: listing? }),
             }
         }
-        self.locator.locate(self.agent, phase).await
+        self.locator.locate(self.agent, phase, self.board.now()).await
     }
 }
 

@@ -12,39 +12,41 @@
 //! second for what stays silent. Where something can tell the launcher that there is output, a ring ([`Pace::rang`])
 //! gives both at once: idle looks stay rare and the byte is found at once.
 //!
+//! Moments are durations since any fixed one.
+//!
 //! A slow agent is asked less often: half of the time belongs to it. One that does not answer is asked after 0.1, 0.2, 0.4, ... 2 s.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// When to look.
 #[derive(Debug, Clone)]
 pub(super) struct Pace {
     is_running: bool,
-    quick_until: Instant,
-    look_started: Instant,
-    next_look: Instant,
+    quick_until: Duration,
+    look_started: Duration,
+    next_look: Duration,
     /// Somebody rang, and no look began since.
     is_ringing: bool,
 }
 
 impl Pace {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Duration) -> Self {
         Self { is_running: false, quick_until: now, look_started: now, next_look: now + SLOW, is_ringing: false }
     }
 
     /// The task was seen to run, or somebody says that there is output: look now.
-    pub(super) fn rang(&mut self, now: Instant) {
+    pub(super) fn rang(&mut self, now: Duration) {
         self.is_running = true;
         self.quick_until = now + QUICK_FOR;
         self.is_ringing = true;
         self.next_look = now;
     }
 
-    pub(super) fn next_look(&self) -> Instant {
+    pub(super) fn next_look(&self) -> Duration {
         self.next_look
     }
 
-    pub(super) fn look_started(&mut self, now: Instant) {
+    pub(super) fn look_started(&mut self, now: Duration) {
         self.look_started = now;
         self.is_ringing = false;
     }
@@ -52,7 +54,7 @@ impl Pace {
     /// A look was answered; `has_grown` says whether it showed more bytes than the one before.
     ///
     /// `requests` is what it cost; a look of two requests counts for two.
-    pub(super) fn looked(&mut self, now: Instant, has_grown: bool, requests: u32) {
+    pub(super) fn looked(&mut self, now: Duration, has_grown: bool, requests: u32) {
         if has_grown {
             // Output may be seen before TASK_RUNNING is.
             self.is_running = true;
@@ -64,11 +66,11 @@ impl Pace {
     }
 
     /// A look failed and should be tried again after `pause`.
-    pub(super) fn failed(&mut self, now: Instant, pause: Duration) {
+    pub(super) fn failed(&mut self, now: Duration, pause: Duration) {
         self.look_at(now + pause);
     }
 
-    fn look_at(&mut self, next: Instant) {
+    fn look_at(&mut self, next: Duration) {
         // A ring during a look is not answered by it.
         if !self.is_ringing {
             self.next_look = next;
@@ -89,7 +91,7 @@ const QUICK_FOR: Duration = Duration::from_secs(6);
 #[derive(Debug, Clone)]
 pub(super) struct Outage {
     kind: FaultKind,
-    since: Instant,
+    since: Duration,
     failures: u32,
     was_told: bool,
 }
@@ -107,7 +109,7 @@ pub(super) enum FaultKind {
 
 impl Outage {
     /// A request failed, as the first or after `before`.
-    pub(super) fn after(before: Option<Self>, kind: FaultKind, now: Instant) -> Self {
+    pub(super) fn after(before: Option<Self>, kind: FaultKind, now: Duration) -> Self {
         match before {
             Some(before) if before.kind == kind => Self { failures: before.failures.saturating_add(1), ..before },
             _ => Self { kind, since: now, failures: 1, was_told: false },
@@ -120,13 +122,13 @@ impl Outage {
     }
 
     /// Whether nobody should wait any longer, the task having ended at `ended`.
-    pub(super) fn is_hopeless(&self, now: Instant, ended: Option<Instant>) -> bool {
-        ended.is_some_and(|ended| now.saturating_duration_since(ended.max(self.since)) >= self.patience())
+    pub(super) fn is_hopeless(&self, now: Duration, ended: Option<Duration>) -> bool {
+        ended.is_some_and(|ended| now.saturating_sub(ended.max(self.since)) >= self.patience())
     }
 
     /// Whether it is time to tell a person, which it is once.
-    pub(super) fn should_tell(&mut self, now: Instant) -> bool {
-        let should = !self.was_told && now.saturating_duration_since(self.since) >= TELL_AFTER;
+    pub(super) fn should_tell(&mut self, now: Duration) -> bool {
+        let should = !self.was_told && now.saturating_sub(self.since) >= TELL_AFTER;
         self.was_told |= should;
         should
     }
@@ -164,8 +166,9 @@ pub(super) const DEFINITE_PATIENCE: Duration = Duration::from_millis(500);
 mod tests {
     use super::*;
 
-    fn start() -> Instant {
-        Instant::now()
+    /// Any moment.
+    fn start() -> Duration {
+        Duration::from_secs(1)
     }
 
     const fn millis(millis: u64) -> Duration {
@@ -173,7 +176,7 @@ mod tests {
     }
 
     /// Looks whenever it is time, each answered after `answer`, and returns when they were sent.
-    fn looks(pace: &mut Pace, from: Instant, upto: Instant, answer: Duration) -> Vec<Instant> {
+    fn looks(pace: &mut Pace, from: Duration, upto: Duration, answer: Duration) -> Vec<Duration> {
         let mut now = from;
         let mut looks = Vec::new();
         loop {
