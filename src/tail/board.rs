@@ -165,6 +165,10 @@ impl Board {
         self.state().files[stream as usize].cursor.download_ended(asked_at);
     }
 
+    pub(super) fn download_refused(&self, stream: Stream) {
+        self.state().files[stream as usize].cursor.download_refused();
+    }
+
     /// Passes over what is known to be unread because nobody wants it; says how many bytes.
     pub(super) fn pass_over(&self, stream: Stream) -> u64 {
         let file = &mut self.state().files[stream as usize];

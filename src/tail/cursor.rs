@@ -38,6 +38,8 @@ pub(super) struct Cursor {
     dry_reads: u32,
     /// The last download brought nothing.
     is_download_useless: bool,
+    /// The agent does not offer downloads.
+    is_download_refused: bool,
 }
 
 /// When nothing more will come.
@@ -122,6 +124,7 @@ impl Cursor {
             may_have_more: false,
             dry_reads: 0,
             is_download_useless: false,
+            is_download_refused: false,
         }
     }
 
@@ -148,7 +151,11 @@ impl Cursor {
             return Want::Settle(place);
         }
         let pays = backlog >= DOWNLOAD_MIN_BYTES && self.offset <= backlog.saturating_mul(DOWNLOAD_MAX_WASTE);
-        if pays && !self.is_download_useless { Want::Download(place) } else { Want::Read(place) }
+        if pays && !self.is_download_useless && !self.is_download_refused {
+            Want::Download(place)
+        } else {
+            Want::Read(place)
+        }
     }
 
     /// A listing that was asked for at `asked_at` shows the file with `size`, or not at all.
@@ -207,6 +214,11 @@ impl Cursor {
             // It was a while ago that the size was seen.
             self.may_have_more = !self.is_download_useless;
         }
+    }
+
+    /// The agent does not offer downloads: only read from now on.
+    pub(super) fn download_refused(&mut self) {
+        self.is_download_refused = true;
     }
 
     /// The task has ended; its executor says that the file has `bytes`.
@@ -274,8 +286,8 @@ impl Cursor {
 
     fn restart(&mut self, size: u64) -> Shrank {
         let from = self.offset;
-        let (end, generation) = (self.end, self.generation + 1);
-        *self = Self { size: Some(size), end, generation, ..Self::new() };
+        let (end, generation, is_download_refused) = (self.end, self.generation + 1, self.is_download_refused);
+        *self = Self { size: Some(size), end, generation, is_download_refused, ..Self::new() };
         Shrank { from, to: size }
     }
 }
@@ -410,6 +422,17 @@ mod tests {
         assert!(matches!(cursor.want(), Want::Read(_)));
         answered(&mut cursor, 0, b"x");
         assert!(matches!(cursor.want(), Want::Download(_)));
+    }
+
+    #[test]
+    fn agent_without_downloads_is_only_read() {
+        let mut cursor = cursor(0, 9 << 20);
+        cursor.download_refused();
+        answered(&mut cursor, 0, b"x");
+        assert!(matches!(cursor.want(), Want::Read(_)));
+        sized(&mut cursor, 0);
+        sized(&mut cursor, 9 << 20);
+        assert!(matches!(cursor.want(), Want::Read(_)));
     }
 
     #[test]

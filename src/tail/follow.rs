@@ -7,7 +7,7 @@ use super::agent::{Agent, Fault};
 use super::board::{Board, Task, Verdict};
 use super::cursor::Place;
 use super::look_out::LookOut;
-use super::pace::SLOW;
+use super::pace::{FaultKind, SLOW};
 use super::{Location, Outputs, Phase, Stream, Tailed};
 use crate::output::{Sink, Written};
 
@@ -119,7 +119,14 @@ impl Follower<'_> {
     async fn download(&self, path: &[u8], place: Place) -> Result<(), Fault> {
         let result = self.download_rest(path, place).await;
         self.board.download_ended(self.stream, place);
-        result
+        match result {
+            // If it means the file, reading it says the same.
+            Err(fault) if fault.kind != FaultKind::Unreachable => {
+                self.board.download_refused(self.stream);
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     async fn download_rest(&self, path: &[u8], place: Place) -> Result<(), Fault> {

@@ -357,6 +357,19 @@ async fn large_backlog_is_downloaded_and_what_follows_is_read() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn agent_that_refuses_downloads_is_read_without_pauses() {
+    let rig = Rig::running(Mesos::V1_11).await;
+    let bytes = noise(3_000_000);
+    rig.fault("download", Fault::Status(403));
+    rig.agent.append("stdout", &bytes);
+    rig.end(3_000_000, 0).await;
+    let done = rig.finish().await;
+    assert!(done.stdout == bytes);
+    assert!(done.took < Duration::from_millis(500), "{:?}", done.took);
+    assert_eq!(done.requests.iter().filter(|request| request.route == "/files/download").count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn cut_and_broken_answers_lose_and_repeat_nothing() {
     let rig = Rig::running(Mesos::V1_4).await;
     let bytes = noise(4_000_000);
