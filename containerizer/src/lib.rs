@@ -3,9 +3,20 @@
 //! ```text
 //! slave -> commands/{launch,update,usage,wait,destroy,containers,recover} -> store (state directories, locks)
 //!              launch --ready pipe--> supervisor (detached) -> docker (the only file that talks bollard)
-//!                                        `-> executor (PURE core) <-> its wires <-> agent
+//!                 spec (PURE): message -> create options  `-> executor (PURE core) <-> its wires <-> agent
 //! ```
 
+mod commands;
+pub mod docker;
 pub mod docker_executor_flags;
+pub mod environment;
 pub mod executor;
 pub mod lifecycle;
+pub mod spec;
+pub mod store;
+pub mod supervisor;
+pub mod usage;
+
+pub use commands::{Error, Problem, Verb, run};
+pub use environment::Environment;
+pub use supervisor::supervise;

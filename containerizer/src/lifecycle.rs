@@ -11,6 +11,7 @@
 use std::time::Duration;
 
 use proto::record::PullProgress;
+use serde::{Deserialize, Serialize};
 
 /// What the owner of a container is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +37,7 @@ pub enum Event {
 }
 
 /// What is known of a running container.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Started {
     /// The engine's id.
     pub docker_id: String,
@@ -51,7 +52,7 @@ pub struct Started {
 }
 
 /// How a container ended.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ending {
     /// Why.
     pub cause: Cause,
@@ -68,7 +69,8 @@ pub struct Ending {
 }
 
 /// Why a container ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// By itself or by a signal, as the engine reports it: 0 to 255, 128+n for signal n.
     Exited {

@@ -1,0 +1,758 @@
+//! From the slave's `Launch` message to what the engine is asked to create. PURE.
+//!
+//! The **image** is the first that is named by the task's `ContainerInfo`, the executor's, either's `CommandInfo.container`
+//! (Mesos before 0.27, with the old list of options), and the slave's `--default_container_image`.
+//!
+//! The **command** is read as Mesos' own Docker executor reads it, so that a task does the same on both: `shell=true` is
+//! `/bin/sh -c VALUE` instead of the image's entrypoint; otherwise value (if any) and then *all* arguments go to the
+//! image's entrypoint, and nothing at all runs what the image says. (Where there is no Docker, Mesos takes the arguments
+//! for a whole argv that repeats the value. A launcher that wants argv on both sends `value=argv[0], arguments=argv[1..]`.)
+//!
+//! Shells run under the engine's init process: a shell that is PID 1 would ignore SIGTERM and could not kill itself.
+//! Other commands run as the image's author expects, as PID 1, unless the parameter `init` asks for more.
+//!
+//! **Limits** of a command task are the task's own resources. What Mesos adds for its command executor (0.1 cpus, 32 MB)
+//! belongs to our supervisor, which runs outside of the container: [`Overhead`] is kept apart from updates, too.
+
+mod draft;
+mod image;
+mod parameters;
+mod volumes;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::docker::models::ContainerCreateBody;
+use proto::ecp::Launch;
+use proto::mesos::container_info::DockerInfo;
+use proto::mesos::container_info::docker_info::Network;
+use proto::mesos::environment::variable;
+use proto::mesos::{self, CommandInfo, ContainerInfo, Resource};
+use proto::resources::{Resources, Scalar};
+use serde::{Deserialize, Serialize};
+
+use self::draft::{Access, Draft, Port};
+pub use self::image::{Image, ImageError};
+use crate::environment::{DEFAULT_IMAGE, Environment};
+
+/// A container to be created.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// What runs.
+    pub image: Image,
+    /// Whether the image is asked for at its registry although it is here.
+    pub is_pull_forced: bool,
+    /// The container's name.
+    pub container_name: String,
+    /// The engine's own description.
+    pub create: ContainerCreateBody,
+    /// Directories of the host to be made before, where they are missing.
+    pub host_directories: Vec<PathBuf>,
+}
+
+impl Spec {
+    /// Reads what a slave of any version asks for.
+    ///
+    /// # Errors
+    /// The message asks for what a container cannot be or have; the text says what and where.
+    pub fn build(launch: &Launch, environment: &Environment) -> Result<Self, SpecError> {
+        let run = Run::of(launch)?;
+        let image = run.image(environment)?;
+        let container_name = container_name(&launch.container_id.value);
+        let mut draft = Draft { sandbox: PathBuf::from(launch.directory()), ..Default::default() };
+        draft.body.image = Some(image.to_string());
+        draft.labels = labels(launch, environment);
+
+        let docker = run.container.and_then(|container| container.docker.as_ref());
+        draft.host.network_mode = Some(run.network()?);
+        draft.body.hostname = run.container.and_then(|container| container.hostname.clone());
+        draft.host.privileged = docker.and_then(|docker| docker.privileged);
+        draft.body.user = run.command.user.clone().filter(|user| !user.is_empty());
+        if run.is_custom_executor {
+            // Executors are commonly fetched into the sandbox and started as ./NAME.
+            draft.body.working_dir = Some(SANDBOX.to_owned());
+        }
+        let limits = run.limits();
+        draft.host.cpu_shares = limits.cpu_shares;
+        draft.host.memory = limits.memory_bytes;
+        let volume_driver = docker.and_then(|docker| docker.volume_driver.as_deref());
+        for volume in run.container.iter().flat_map(|container| &container.volumes) {
+            volumes::add(&mut draft, volume, volume_driver)?;
+        }
+        let sandbox = draft.sandbox.clone();
+        draft.bind(&sandbox, SANDBOX, Access::ReadWrite, None);
+        for mapping in docker.iter().flat_map(|docker| &docker.port_mappings) {
+            draft.ports.push(port(mapping)?);
+        }
+        draft.environment = run.environment()?;
+
+        parameters::apply_options(&mut draft, run.options)?;
+        for parameter in docker.iter().flat_map(|docker| &docker.parameters) {
+            parameters::apply(&mut draft, &parameter.key, &parameter.value)?;
+        }
+
+        let network = draft.host.network_mode.clone().unwrap_or_default();
+        if run.is_custom_executor {
+            for (name, value) in environment.for_executor(network == "host") {
+                draft.environment.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+            }
+        }
+        let ours =
+            [("MESOS_SANDBOX", SANDBOX), ("MESOS_DIRECTORY", SANDBOX), ("MESOS_CONTAINER_NAME", &container_name)];
+        draft.environment.extend(ours.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        run.command_line(&mut draft)?;
+        run.check_ports(&draft.ports, &network)?;
+        if draft.body.hostname.is_some() && network == "host" {
+            return Err(SpecError::HostnameOfHost);
+        }
+        let (create, host_directories) = draft.finish();
+        let is_pull_forced = docker.is_some_and(DockerInfo::force_pull_image);
+        Ok(Self { image, is_pull_forced, container_name, create, host_directories })
+    }
+
+    /// Whether the engine's init process is to run before the command.
+    pub fn has_init(&self) -> bool {
+        self.create.host_config.as_ref().and_then(|host| host.init).unwrap_or(false)
+    }
+
+    /// For engines that were installed without one.
+    pub fn remove_init(&mut self) {
+        if let Some(host) = &mut self.create.host_config {
+            host.init = None;
+        }
+    }
+
+    /// What the container may use.
+    pub fn limits(&self) -> Limits {
+        let host = self.create.host_config.as_ref();
+        Limits { cpu_shares: host.and_then(|host| host.cpu_shares), memory_bytes: host.and_then(|host| host.memory) }
+    }
+
+    /// Whether a parameter sets the swap limit, which then does not follow the memory limit.
+    pub fn is_swap_fixed(&self) -> bool {
+        self.create.host_config.as_ref().is_some_and(|host| host.memory_swap.is_some())
+    }
+
+    /// What the container may use from now on: an update can come before the container is there.
+    pub fn set_limits(&mut self, limits: Limits) {
+        if let Some(host) = &mut self.create.host_config {
+            host.cpu_shares = limits.cpu_shares;
+            host.memory = limits.memory_bytes;
+        }
+    }
+}
+
+/// What the engine enforces.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// 1024 for a cpu, relative to other containers; `None` where the task has no cpus resource.
+    pub cpu_shares: Option<i64>,
+    /// `None` where the task has no mem resource.
+    pub memory_bytes: Option<i64>,
+}
+
+impl Limits {
+    /// From Mesos' resources, with the minimum that Docker accepts (2 shares) and that Mesos always grants (32 MB).
+    pub fn of(resources: &[Resource]) -> Self {
+        Self::of_scalars(Scalars::of(resources))
+    }
+
+    /// From a slave's `update`: the whole new set with the executor's share in it. `None` when nothing but that share is
+    /// left, as it is when the task has ended.
+    pub fn of_update(resources: &[Resource], overhead: Overhead) -> Option<Self> {
+        let all = Scalars::of(resources);
+        let cpus = all.cpus - Scalar::from_milli(overhead.milli_cpus);
+        let mem = all.mem - Scalar::from_milli(overhead.milli_mem);
+        let zero = Scalar::from_milli(0);
+        (cpus > zero || mem > zero).then(|| Self::of_scalars(Scalars { cpus, mem }))
+    }
+
+    fn of_scalars(Scalars { cpus, mem }: Scalars) -> Self {
+        let shares = cpus.milli().saturating_mul(SHARES_PER_CPU) / 1000;
+        let memory = i128::from(mem.milli()) * i128::from(MIB) / 1000;
+        let memory = i64::try_from(memory).unwrap_or(i64::MAX);
+        Self {
+            cpu_shares: (cpus.milli() > 0).then_some(shares.clamp(MIN_SHARES, MAX_SHARES)),
+            memory_bytes: (mem.milli() > 0).then_some(memory.max(MIN_MEMORY_BYTES)),
+        }
+    }
+}
+
+/// What the slave counts for the executor of a command task on top of the task, in thousandths of cpus and MB.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overhead {
+    milli_cpus: i64,
+    milli_mem: i64,
+}
+
+impl Overhead {
+    /// Nothing for a custom executor, which runs inside of its container.
+    pub fn of(launch: &Launch) -> Self {
+        let (Some(task), Some(executor)) = (&launch.task_info, &launch.executor_info) else { return Self::default() };
+        let (task, both) = (Scalars::of(&task.resources), Scalars::of(&executor.resources));
+        Self { milli_cpus: (both.cpus - task.cpus).milli().max(0), milli_mem: (both.mem - task.mem).milli().max(0) }
+    }
+}
+
+struct Scalars {
+    cpus: Scalar,
+    mem: Scalar,
+}
+
+impl Scalars {
+    fn of(resources: &[Resource]) -> Self {
+        let resources = Resources::from(resources);
+        Self { cpus: resources.scalar("cpus"), mem: resources.scalar("mem") }
+    }
+}
+
+/// Whether the message is for a task whose executor we are; else the executor runs inside the container.
+pub fn is_command_task(launch: &Launch) -> bool {
+    launch.task_info.is_some()
+}
+
+/// By this name Mesos' own tools find a container, too.
+pub fn container_name(container_id: &str) -> String {
+    format!("mesos-{container_id}")
+}
+
+/// Those parts of a launch message that say what runs.
+struct Run<'a> {
+    is_custom_executor: bool,
+    command: &'a CommandInfo,
+    container: Option<&'a ContainerInfo>,
+    /// The task's image and the executor's, as `CommandInfo.container` of the early days has them.
+    early_image: Option<&'a str>,
+    options: &'a [String],
+    executor_image: Option<&'a str>,
+    resources: &'a [Resource],
+}
+
+impl<'a> Run<'a> {
+    fn of(launch: &'a Launch) -> Result<Self, SpecError> {
+        let task = launch.task_info.as_ref();
+        let executor = launch.executor_info.as_ref();
+        if launch.directory().is_empty() {
+            return Err(SpecError::NoSandbox);
+        }
+        let executor_command = executor.and_then(|executor| executor.command.as_ref());
+        let (command, resources) = match task {
+            Some(task) => (task.command.as_ref(), &task.resources),
+            None => (executor_command, &executor.ok_or(SpecError::NoCommand)?.resources),
+        };
+        let command = command.ok_or(SpecError::NoCommand)?;
+        let executor_container = executor.and_then(|executor| executor.container.as_ref());
+        let container = task.and_then(|task| task.container.as_ref()).or(executor_container);
+        let early = command.container.as_ref().or(executor_command.and_then(|command| command.container.as_ref()));
+        Ok(Self {
+            is_custom_executor: task.is_none(),
+            command,
+            container,
+            early_image: early.map(|early| early.image.as_str()),
+            options: early.map_or(&[], |early| &early.options),
+            executor_image: executor_container.and_then(|c| c.docker.as_ref()).map(|docker| docker.image.as_str()),
+            resources,
+        })
+    }
+
+    fn image(&self, environment: &Environment) -> Result<Image, SpecError> {
+        let docker = self.container.and_then(|container| container.docker.as_ref());
+        let named = [docker.map(|docker| docker.image.as_str()), self.executor_image, self.early_image];
+        let default = environment.get(DEFAULT_IMAGE);
+        let image = named.into_iter().chain([default]).flatten().find(|image| !image.is_empty());
+        Ok(Image::parse(image.ok_or(SpecError::NoImage)?)?)
+    }
+
+    /// The host's network unless the task says otherwise; but bridge for tasks of the early days, as `docker run` does.
+    fn network(&self) -> Result<String, SpecError> {
+        let Some(docker) = self.container.and_then(|container| container.docker.as_ref()) else {
+            let is_early_task = self.early_image.is_some() && !self.is_custom_executor;
+            return Ok(if is_early_task { "bridge" } else { "host" }.to_owned());
+        };
+        Ok(match docker.network() {
+            Network::Host => "host".to_owned(),
+            Network::Bridge => "bridge".to_owned(),
+            Network::None => "none".to_owned(),
+            Network::User => {
+                let names = self.container.iter().flat_map(|container| &container.network_infos);
+                let names: Vec<_> = names.filter_map(|info| info.name.clone()).collect();
+                match names.as_slice() {
+                    [name] => name.clone(),
+                    _ => return Err(SpecError::UserNetwork { found: names.len() }),
+                }
+            }
+        })
+    }
+
+    fn limits(&self) -> Limits {
+        Limits::of(self.resources)
+    }
+
+    fn environment(&self) -> Result<BTreeMap<String, String>, SpecError> {
+        let variables = self.command.environment.iter().flat_map(|environment| &environment.variables);
+        variables
+            .map(|variable| {
+                let name = variable.name.clone();
+                if name.is_empty() || name.contains(['=', '\0']) {
+                    return Err(SpecError::Variable { name, reason: "that is no variable's name" });
+                }
+                let value = match (variable.r#type(), &variable.secret) {
+                    (variable::Type::Secret, secret) => {
+                        let value = secret.as_ref().and_then(|secret| secret.value.as_ref());
+                        let value = value.and_then(|value| std::str::from_utf8(&value.data).ok());
+                        let reason = "its secret is a reference or not text, which no slave of ours resolves";
+                        value.ok_or_else(|| SpecError::Variable { name: name.clone(), reason })?
+                    }
+                    _ => variable.value(),
+                };
+                if value.contains('\0') {
+                    return Err(SpecError::Variable { name, reason: "its value has a zero byte" });
+                }
+                Ok((name, value.to_owned()))
+            })
+            .collect()
+    }
+
+    fn command_line(&self, draft: &mut Draft) -> Result<(), SpecError> {
+        let value = self.command.value.clone().filter(|value| !value.is_empty());
+        if self.command.shell() {
+            let value = value.ok_or(SpecError::NoShellText)?;
+            draft.body.entrypoint.get_or_insert_with(|| vec!["/bin/sh".to_owned()]);
+            draft.body.cmd = Some(vec!["-c".to_owned(), value]);
+            draft.host.init.get_or_insert(true);
+        } else {
+            let words: Vec<String> = value.into_iter().chain(self.command.arguments.iter().cloned()).collect();
+            draft.body.cmd = (!words.is_empty()).then_some(words);
+        }
+        Ok(())
+    }
+
+    fn check_ports(&self, ports: &[Port], network: &str) -> Result<(), SpecError> {
+        if let Some(port) = ports.first()
+            && matches!(network, "host" | "none")
+        {
+            return Err(SpecError::PortsOfHost { port: port.host, network: network.to_owned() });
+        }
+        let offered = Resources::from(self.resources).ranges("ports");
+        for port in ports.iter().map(|port| port.host) {
+            if !offered.iter().any(|(begin, end)| (*begin..=*end).contains(&u64::from(port))) {
+                let offered =
+                    offered.iter().map(|(begin, end)| format!("{begin}-{end}")).collect::<Vec<_>>().join(", ");
+                return Err(SpecError::PortNotOffered { port, offered: format!("[{offered}]") });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn port(mapping: &mesos::container_info::docker_info::PortMapping) -> Result<Port, SpecError> {
+    let number = |number: u32| u16::try_from(number).ok().filter(|port| *port > 0);
+    let number = |side: u32| number(side).ok_or(SpecError::NoPort { port: side });
+    let protocol = mapping.protocol().to_ascii_lowercase();
+    let protocol = if protocol.is_empty() { "tcp".to_owned() } else { protocol };
+    if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
+        return Err(SpecError::Protocol { protocol });
+    }
+    Ok(Port { host_ip: None, host: number(mapping.host_port)?, container: number(mapping.container_port)?, protocol })
+}
+
+fn labels(launch: &Launch, environment: &Environment) -> std::collections::HashMap<String, String> {
+    let work_directory = environment.work_directory().unwrap_or_default();
+    let executor = launch.executor_info.as_ref();
+    let framework = executor.and_then(|executor| executor.framework_id.as_ref()).map(|id| id.value.clone());
+    [
+        (CONTAINER_ID_LABEL, Some(launch.container_id.value.clone())),
+        (WORK_DIRECTORY_LABEL, Some(work_directory_label(&work_directory))),
+        (AGENT_ID_LABEL, launch.agent_id.as_ref().map(|id| id.value.clone())),
+        (FRAMEWORK_ID_LABEL, framework),
+        (EXECUTOR_ID_LABEL, executor.map(|executor| executor.executor_id.value.clone())),
+    ]
+    .into_iter()
+    .filter_map(|(label, value)| Some((label.to_owned(), value?)))
+    .collect()
+}
+
+/// A work directory as labels spell it: one spelling whatever slashes the slave's flag has.
+pub fn work_directory_label(work_directory: &Path) -> String {
+    work_directory.components().collect::<PathBuf>().to_string_lossy().into_owned()
+}
+
+/// Why a launch message cannot become a container.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the texts say it")]
+pub enum SpecError {
+    #[error("the launch message names no sandbox directory")]
+    NoSandbox,
+    #[error("the launch message has no command; give the task a CommandInfo")]
+    NoCommand,
+    #[error(
+        "no image is named by the task's ContainerInfo, the executor's, or CommandInfo.container, and the slave has \
+         no --default_container_image; name an image in the task"
+    )]
+    NoImage,
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error(
+        "the command is for a shell but has no value; set CommandInfo.value, or shell=false for the image's own command"
+    )]
+    NoShellText,
+    #[error("environment variable {name:?}: {reason}")]
+    Variable { name: String, reason: &'static str },
+    #[error("docker parameter {key:?}: {reason}")]
+    Parameter { key: String, reason: String },
+    #[error("docker parameter {key:?} is not known to this containerizer; check its spelling, or leave it out")]
+    UnknownParameter { key: String },
+    #[error("volume {volume:?}: {reason}")]
+    Volume { volume: String, reason: String },
+    #[error("network USER needs exactly one network_info with a name, and {found} have one")]
+    UserNetwork { found: usize },
+    #[error("a hostname cannot be set with host network; choose bridge, or leave the hostname out")]
+    HostnameOfHost,
+    #[error("host port {port} cannot be mapped with network {network}; choose bridge, or leave the port mappings out")]
+    PortsOfHost { port: u16, network: String },
+    #[error("host port {port} is not among the task's ports resources {offered}; map a port that was offered")]
+    PortNotOffered { port: u16, offered: String },
+    #[error("{port} is not a port; ports are 1 to 65535")]
+    NoPort { port: u32 },
+    #[error("port protocol {protocol:?} is none of tcp, udp, sctp")]
+    Protocol { protocol: String },
+}
+
+/// Where a container finds its sandbox.
+pub const SANDBOX: &str = "/mnt/mesos/sandbox";
+/// On every container of ours: Mesos' id of it.
+pub const CONTAINER_ID_LABEL: &str = "launch-container.container-id";
+/// On every container of ours: which slave's it is, for ids change when a slave starts anew.
+pub const WORK_DIRECTORY_LABEL: &str = "launch-container.work-directory";
+const AGENT_ID_LABEL: &str = "launch-container.agent-id";
+const FRAMEWORK_ID_LABEL: &str = "launch-container.framework-id";
+const EXECUTOR_ID_LABEL: &str = "launch-container.executor-id";
+
+const SHARES_PER_CPU: i64 = 1024;
+const MIN_SHARES: i64 = 2;
+const MAX_SHARES: i64 = 262_144;
+const MIB: i64 = 1 << 20;
+const MIN_MEMORY_BYTES: i64 = 32 * MIB;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use proto::mesos::command_info;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    macro_rules! recorded {
+        ($name:literal) => {
+            recorded(include_bytes!(concat!("../../tests/fixtures/mesos-1.0.4/ecp/", $name, ".bin")))
+        };
+    }
+
+    fn recorded(mut frame: &[u8]) -> Launch {
+        proto::framing::read(&mut frame).unwrap()
+    }
+
+    fn slave() -> Environment {
+        [
+            ("LIBPROCESS_PORT", "5051"),
+            ("MESOS_CHECKPOINT", "1"),
+            ("MESOS_DIRECTORY", "/var/lib/mesos/s"),
+            ("MESOS_SLAVE_PID", "slave(1)@127.0.0.1:5051"),
+            ("MESOS_WORK_DIRECTORY", "/var/lib/mesos/"),
+            ("PATH", "/bin"),
+        ]
+        .into_iter()
+        .collect()
+    }
+
+    fn build(launch: &Launch) -> Result<Value, String> {
+        let spec = Spec::build(launch, &slave()).map_err(|error| error.to_string())?;
+        Ok(serde_json::to_value(spec.create).unwrap())
+    }
+
+    fn task(change: impl FnOnce(&mut mesos::TaskInfo)) -> Launch {
+        let mut launch = recorded!("launch-full");
+        change(launch.task_info.as_mut().unwrap());
+        launch
+    }
+
+    fn docker(change: impl FnOnce(&mut DockerInfo)) -> Launch {
+        task(|task| change(task.container.as_mut().unwrap().docker.as_mut().unwrap()))
+    }
+
+    const DIRECTORY: &str = "/var/lib/mesos/slaves/07b2913e-f18a-4a7a-ba56-c9d92bdf9114-S0/frameworks/\
+                             07b2913e-f18a-4a7a-ba56-c9d92bdf9114-0000/executors";
+
+    #[test]
+    fn a_task_with_everything_becomes_create_options() {
+        let launch = recorded!("launch-full");
+        let spec = Spec::build(&launch, &slave()).unwrap();
+        assert!(spec.is_pull_forced);
+        assert_eq!(spec.image.to_string(), "busybox:latest");
+        assert_eq!(spec.host_directories, [Path::new("/srv/data"), Path::new("/etc")]);
+        assert_eq!(
+            serde_json::to_value(&spec.create).unwrap(),
+            json!({
+                "AttachStderr": true,
+                "AttachStdout": true,
+                "Cmd": ["-c", "id"],
+                "Entrypoint": ["/bin/sh"],
+                "Env": [
+                    "MESOS_CONTAINER_NAME=mesos-f8e079b7-00ed-44b8-aac5-7ad1c43ef53f",
+                    "MESOS_DIRECTORY=/mnt/mesos/sandbox",
+                    "MESOS_SANDBOX=/mnt/mesos/sandbox",
+                ],
+                "ExposedPorts": {"80/tcp": {}, "53/udp": {}},
+                "HostConfig": {
+                    "AutoRemove": false,
+                    "CpuShares": 256,
+                    "Init": true,
+                    "LogConfig": {"Type": "none"},
+                    "Memory": 67_108_864,
+                    "Mounts": [
+                        {"ReadOnly": false, "Source": "/srv/data", "Target": "/data", "Type": "bind"},
+                        {"ReadOnly": true, "Source": "/etc", "Target": "/conf", "Type": "bind"},
+                        {
+                            "ReadOnly": false,
+                            "Source": format!("{DIRECTORY}/full/runs/f8e079b7-00ed-44b8-aac5-7ad1c43ef53f"),
+                            "Target": "/mnt/mesos/sandbox",
+                            "Type": "bind"
+                        },
+                    ],
+                    "NetworkMode": "bridge",
+                    "PortBindings": {"53/udp": [{"HostPort": "31006"}], "80/tcp": [{"HostPort": "31005"}]},
+                    "Privileged": true,
+                    "RestartPolicy": {"Name": "no"},
+                    "Ulimits": [{"Hard": 1024, "Name": "nofile", "Soft": 1024}],
+                },
+                "Hostname": "box",
+                "Image": "busybox:latest",
+                "Labels": {
+                    "launch-container.agent-id": "07b2913e-f18a-4a7a-ba56-c9d92bdf9114-S0",
+                    "launch-container.container-id": "f8e079b7-00ed-44b8-aac5-7ad1c43ef53f",
+                    "launch-container.executor-id": "full",
+                    "launch-container.framework-id": "07b2913e-f18a-4a7a-ba56-c9d92bdf9114-0000",
+                    "launch-container.work-directory": "/var/lib/mesos",
+                    "team": "a",
+                },
+                "User": "root",
+            })
+        );
+    }
+
+    #[test]
+    fn arguments_go_to_the_images_entrypoint_after_the_value() {
+        let created = build(&recorded!("launch-argv")).unwrap();
+        assert_eq!(created["Cmd"], json!(["/bin/echo", "/bin/echo", "a b", "$HOME", "café"]));
+        assert_eq!(created["Entrypoint"], Value::Null);
+        assert_eq!(created["HostConfig"]["Init"], Value::Null);
+        assert_eq!(created["HostConfig"]["NetworkMode"], "host");
+    }
+
+    #[test]
+    fn without_value_and_arguments_the_image_runs_its_own_command() {
+        let created = build(&recorded!("launch-entrypoint")).unwrap();
+        assert_eq!((&created["Cmd"], &created["Entrypoint"]), (&Value::Null, &Value::Null));
+    }
+
+    #[test]
+    fn a_custom_executor_gets_its_sandbox_and_what_the_slave_tells_executors() {
+        let created = build(&recorded!("launch-custom")).unwrap();
+        assert_eq!(created["Entrypoint"], json!(["/bin/sh"]));
+        assert_eq!(created["Cmd"], json!(["-c", "./my-executor --flag"]));
+        assert_eq!(created["WorkingDir"], SANDBOX);
+        assert_eq!(created["HostConfig"]["NetworkMode"], "host");
+        assert_eq!(created["HostConfig"]["Memory"], 96 << 20);
+        assert_eq!(
+            created["Env"],
+            json!([
+                "LIBPROCESS_PORT=0",
+                "MESOS_CHECKPOINT=1",
+                "MESOS_CONTAINER_NAME=mesos-76797e3e-1237-46d0-ae28-c57bc732016c",
+                "MESOS_DIRECTORY=/mnt/mesos/sandbox",
+                "MESOS_SANDBOX=/mnt/mesos/sandbox",
+                "MESOS_SLAVE_PID=slave(1)@127.0.0.1:5051",
+                "X=1",
+            ])
+        );
+    }
+
+    #[test]
+    fn without_any_image_the_error_says_where_one_can_be_named() {
+        let launch = recorded!("launch-noimage");
+        assert_eq!(Spec::build(&launch, &slave()).unwrap_err(), SpecError::NoImage);
+        let with_default: Environment = [(DEFAULT_IMAGE, "web:1")].into_iter().collect();
+        assert_eq!(Spec::build(&launch, &with_default).unwrap().image.to_string(), "web:1");
+    }
+
+    #[test]
+    fn the_image_and_options_of_the_early_days_are_understood() {
+        let launch = task(|task| {
+            task.container = None;
+            task.command.as_mut().unwrap().container = Some(command_info::ContainerInfo {
+                image: "docker:///r.example:5000/web".to_owned(),
+                options: ["-v", "/a b:/b", "--privileged", "-w/x"].map(str::to_owned).to_vec(),
+            });
+        });
+        let launch = Launch {
+            executor_info: launch.executor_info.map(|e| mesos::ExecutorInfo { container: None, ..e }),
+            ..launch
+        };
+        let created = build(&launch).unwrap();
+        assert_eq!(created["Image"], "r.example:5000/web:latest");
+        assert_eq!(created["HostConfig"]["NetworkMode"], "bridge");
+        assert_eq!(created["HostConfig"]["Privileged"], true);
+        assert_eq!(created["HostConfig"]["Mounts"][1]["Source"], "/a b");
+        assert_eq!(created["WorkingDir"], "/x");
+    }
+
+    #[test]
+    fn a_port_outside_of_the_tasks_resources_is_named() {
+        let error = build(&docker(|docker| docker.port_mappings[0].host_port = 80)).unwrap_err();
+        assert!(error.contains("host port 80") && error.contains("[31005-31006]"), "{error}");
+        let error = build(&docker(|docker| docker.port_mappings[0].host_port = 0)).unwrap_err();
+        assert!(error.contains("0 is not a port"), "{error}");
+        let error = build(&docker(|docker| docker.network = None)).unwrap_err();
+        assert!(error.contains("network host"), "{error}");
+        let error = build(&docker(|docker| docker.port_mappings[0].protocol = Some("icmp".into()))).unwrap_err();
+        assert!(error.contains("icmp"), "{error}");
+    }
+
+    #[test]
+    fn a_published_port_is_checked_like_a_mapped_one() {
+        let published = |value: &str| {
+            docker(|docker| docker.parameters = vec![mesos::Parameter { key: "publish".into(), value: value.into() }])
+        };
+        assert!(build(&published("31006:8080")).is_ok());
+        assert!(build(&published("31007:8080")).unwrap_err().contains("31007"));
+    }
+
+    #[test]
+    fn networks_have_their_rules() {
+        let error = build(&docker(|docker| {
+            docker.network = Some(Network::Host as i32);
+            docker.port_mappings.clear();
+        }));
+        assert!(error.unwrap_err().contains("hostname"));
+        let user = |names: &[&str]| {
+            task(|task| {
+                let container = task.container.as_mut().unwrap();
+                container.docker.as_mut().unwrap().network = Some(Network::User as i32);
+                let info = |name: &&str| mesos::NetworkInfo { name: Some((*name).to_owned()), ..Default::default() };
+                container.network_infos = names.iter().map(info).collect();
+            })
+        };
+        assert_eq!(build(&user(&["blue"])).unwrap()["HostConfig"]["NetworkMode"], "blue");
+        assert!(build(&user(&[])).unwrap_err().contains("network USER"));
+    }
+
+    #[test]
+    fn volumes_are_found_in_the_sandbox_and_stay_in_it() {
+        let volume = |host: Option<&str>, container: &str| {
+            task(|task| {
+                let volume = &mut task.container.as_mut().unwrap().volumes[0];
+                volume.host_path = host.map(str::to_owned);
+                container.clone_into(&mut volume.container_path);
+            })
+        };
+        let mount = |launch: &Launch| build(launch).map(|created| created["HostConfig"]["Mounts"][0].clone());
+        let sandbox = format!("{DIRECTORY}/full/runs/f8e079b7-00ed-44b8-aac5-7ad1c43ef53f");
+        assert_eq!(mount(&volume(Some("./in/a"), "/x")).unwrap()["Source"], format!("{sandbox}/in/a"));
+        assert_eq!(mount(&volume(Some("/x"), "out")).unwrap()["Target"], "/mnt/mesos/sandbox/out");
+        for (host, container, reason) in [
+            (Some("../a"), "/x", "leads out"),
+            (Some("a"), "x", "both relative"),
+            (None, "/x", "neither a host path"),
+            (Some("/a"), "", "no container path"),
+        ] {
+            let error = mount(&volume(host, container)).unwrap_err();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_tasks_variables_are_its_own_but_for_what_describes_the_container() {
+        let launch = task(|task| {
+            let variables = [("A", "1=2\n3"), ("MESOS_SANDBOX", "/elsewhere")];
+            let variable = |(name, value): (&str, &str)| mesos::environment::Variable {
+                name: name.to_owned(),
+                value: Some(value.to_owned()),
+                ..Default::default()
+            };
+            let variables = variables.map(variable).to_vec();
+            task.command.as_mut().unwrap().environment = Some(mesos::Environment { variables });
+        });
+        let created = build(&launch).unwrap();
+        let variables = created["Env"].as_array().unwrap();
+        assert!(
+            variables.contains(&json!("A=1=2\n3")) && variables.contains(&json!("MESOS_SANDBOX=/mnt/mesos/sandbox"))
+        );
+        assert!(!variables.iter().any(|v| v.as_str().unwrap().starts_with("MESOS_SLAVE_PID")), "{variables:?}");
+    }
+
+    #[test]
+    fn a_name_that_is_no_variable_is_refused() {
+        for name in ["", "A=B", "A\0"] {
+            let launch = task(|task| {
+                let variable = mesos::environment::Variable { name: name.to_owned(), ..Default::default() };
+                task.command.as_mut().unwrap().environment = Some(mesos::Environment { variables: vec![variable] });
+            });
+            assert!(build(&launch).unwrap_err().contains("no variable's name"));
+        }
+    }
+
+    #[test]
+    fn parameters_win_over_what_they_refine() {
+        let launch = docker(|docker| {
+            docker.parameters = [("user", "7:8"), ("entrypoint", "/bin/ash"), ("init", "false"), ("workdir", "/w")]
+                .map(|(key, value)| mesos::Parameter { key: key.into(), value: value.into() })
+                .to_vec();
+        });
+        let created = build(&launch).unwrap();
+        assert_eq!(created["User"], "7:8");
+        assert_eq!(created["Entrypoint"], json!(["/bin/ash"]));
+        assert_eq!(created["HostConfig"]["Init"], false);
+        assert_eq!(created["WorkingDir"], "/w");
+    }
+
+    #[test]
+    fn a_parameter_nobody_knows_is_named() {
+        let launch = docker(|docker| docker.parameters[0].key = "lable".to_owned());
+        assert!(build(&launch).unwrap_err().contains("\"lable\" is not known"));
+    }
+
+    #[test]
+    fn limits_have_mesos_minimum_and_leave_out_what_is_not_there() {
+        let of = |text: &[(&str, f64)]| {
+            let scalar = |(name, value): &(&str, f64)| Resource {
+                name: (*name).to_owned(),
+                scalar: Some(mesos::value::Scalar { value: *value }),
+                ..Default::default()
+            };
+            Limits::of(&text.iter().map(scalar).collect::<Vec<_>>())
+        };
+        assert_eq!(of(&[]), Limits { cpu_shares: None, memory_bytes: None });
+        assert_eq!(of(&[("cpus", 0.001), ("mem", 1.0)]), Limits { cpu_shares: Some(2), memory_bytes: Some(32 << 20) });
+        assert_eq!(
+            of(&[("cpus", 0.5), ("mem", 64.5)]),
+            Limits { cpu_shares: Some(512), memory_bytes: Some(129 << 19) }
+        );
+        assert_eq!(of(&[("cpus", 0.5), ("cpus", 1.0)]).cpu_shares, Some(1536));
+        assert_eq!(of(&[("cpus", 1e9)]).cpu_shares, Some(MAX_SHARES));
+    }
+
+    #[test]
+    fn an_update_leaves_the_executors_share_to_the_executor() {
+        let overhead = Overhead::of(&recorded!("launch-plain"));
+        let mut frame: &[u8] = include_bytes!("../../tests/fixtures/mesos-1.0.4/ecp/update.bin");
+        let update: proto::ecp::Update = proto::framing::read(&mut frame).unwrap();
+        let limits = Limits { cpu_shares: Some(256), memory_bytes: Some(64 << 20) };
+        assert_eq!(Limits::of_update(&update.resources, overhead), Some(limits));
+
+        let mut executor_only = update.resources;
+        executor_only[0].scalar = Some(mesos::value::Scalar { value: 0.1 });
+        executor_only[1].scalar = Some(mesos::value::Scalar { value: 32.0 });
+        assert_eq!(Limits::of_update(&executor_only, overhead), None);
+        assert_eq!(Overhead::of(&recorded!("launch-custom")), Overhead::default());
+    }
+}

@@ -1,0 +1,89 @@
+//! What a container is put together in before it is a [`Spec`](super::Spec). PURE.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use crate::docker::models::{
+    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum,
+    MountType, PortBinding, RestartPolicy, RestartPolicyNameEnum,
+};
+
+/// The parts that several sources add to: message fields, parameters, the old option list.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    pub(super) body: ContainerCreateBody,
+    pub(super) host: HostConfig,
+    pub(super) environment: BTreeMap<String, String>,
+    pub(super) labels: HashMap<String, String>,
+    pub(super) mounts: Vec<Mount>,
+    pub(super) ports: Vec<Port>,
+    /// Made before the container is created where they are missing, as Docker does for `-v`.
+    pub(super) host_directories: Vec<PathBuf>,
+    /// The sandbox on the host.
+    pub(super) sandbox: PathBuf,
+}
+
+/// A host port that leads into the container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Port {
+    pub(super) host_ip: Option<String>,
+    pub(super) host: u16,
+    pub(super) container: u16,
+    pub(super) protocol: String,
+}
+
+impl Draft {
+    /// Mounts a directory or file of the host. Mounts and not binds: a bind's text cannot hold a path with a colon.
+    pub(super) fn bind(&mut self, host: &Path, container: &str, access: Access, propagation: Option<Propagation>) {
+        self.mounts.push(Mount {
+            typ: Some(MountType::BIND),
+            source: Some(host.to_string_lossy().into_owned()),
+            target: Some(container.to_owned()),
+            read_only: Some(access == Access::ReadOnly),
+            bind_options: propagation
+                .map(|propagation| MountBindOptions { propagation: Some(propagation), ..Default::default() }),
+            ..Default::default()
+        });
+    }
+
+    pub(super) fn finish(mut self) -> (ContainerCreateBody, Vec<PathBuf>) {
+        self.body.env = Some(self.environment.into_iter().map(|(name, value)| format!("{name}={value}")).collect());
+        self.body.labels = Some(self.labels);
+        self.body.attach_stdout = Some(true);
+        self.body.attach_stderr = Some(true);
+        self.host.mounts = Some(self.mounts);
+        self.host.auto_remove = Some(false);
+        self.host.restart_policy =
+            Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None });
+        // The sandbox gets every byte; the engine's own copy would only fill its disk.
+        self.host.log_config.get_or_insert_with(|| HostConfigLogConfig { typ: Some("none".to_owned()), config: None });
+        if !self.ports.is_empty() {
+            let bindings = self.host.port_bindings.get_or_insert_with(HashMap::new);
+            let exposed = self.body.exposed_ports.get_or_insert_with(Vec::new);
+            for Port { host_ip, host, container, protocol } in self.ports {
+                let key = format!("{container}/{protocol}");
+                let binding = PortBinding { host_ip, host_port: Some(host.to_string()) };
+                bindings
+                    .entry(key.clone())
+                    .or_insert_with(|| Some(Vec::new()))
+                    .get_or_insert_with(Vec::new)
+                    .push(binding);
+                if !exposed.contains(&key) {
+                    exposed.push(key);
+                }
+            }
+        }
+        self.body.host_config = Some(self.host);
+        (self.body, self.host_directories)
+    }
+}
+
+/// What a container may do with a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    ReadWrite,
+    ReadOnly,
+}
+
+/// How mounts made later travel between host and container.
+pub(super) type Propagation = MountBindOptionsPropagationEnum;

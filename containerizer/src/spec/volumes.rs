@@ -1,0 +1,131 @@
+//! Volumes: those of a `ContainerInfo`, and `docker run`'s `--volume`. PURE.
+
+use std::path::{Component, Path, PathBuf};
+
+use crate::docker::models::{Mount, MountType, MountVolumeOptions, MountVolumeOptionsDriverConfig};
+use proto::mesos;
+use proto::mesos::volume;
+
+use super::draft::{Access, Draft, Propagation};
+use super::{SANDBOX, SpecError};
+
+/// Adds a `ContainerInfo`'s volume.
+///
+/// A relative host path lies in the sandbox, a relative container path under the sandbox's mount point; a host path that
+/// is not there is made as an empty directory.
+pub(super) fn add(draft: &mut Draft, volume: &mesos::Volume, driver: Option<&str>) -> Result<(), SpecError> {
+    let wrong = |reason: &str| SpecError::Volume { volume: volume.container_path.clone(), reason: reason.to_owned() };
+    let access = match volume.mode() {
+        volume::Mode::Rw => Access::ReadWrite,
+        volume::Mode::Ro => Access::ReadOnly,
+    };
+    if volume.container_path.is_empty() {
+        return Err(wrong("it has no container path"));
+    }
+    let is_inside = Path::new(&volume.container_path).is_absolute();
+    let target = if is_inside { volume.container_path.clone() } else { under_sandbox(&volume.container_path) };
+    if let Some(source) = &volume.source {
+        if let Some(named) = &source.docker_volume {
+            let options = named.driver_options.iter().flat_map(|options| &options.parameter);
+            let options = options.map(|option| (option.key.clone(), option.value.clone())).collect();
+            let driver = named.driver.clone().or(driver.map(str::to_owned));
+            draft.mounts.push(Mount {
+                typ: Some(MountType::VOLUME),
+                source: Some(named.name.clone()),
+                target: Some(target),
+                read_only: Some(access == Access::ReadOnly),
+                volume_options: driver.map(|driver| MountVolumeOptions {
+                    driver_config: Some(MountVolumeOptionsDriverConfig { name: Some(driver), options: Some(options) }),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            });
+            return Ok(());
+        }
+        if volume.host_path.is_none() {
+            return Err(wrong(
+                "its source is not a host path or a Docker volume, the only ones a Docker container can have",
+            ));
+        }
+    }
+    let Some(host_path) = volume.host_path.as_deref().filter(|path| !path.is_empty()) else {
+        return Err(wrong("it has neither a host path nor a source"));
+    };
+    let host = Path::new(host_path);
+    if !host.is_absolute() && !is_inside {
+        return Err(wrong("host path and container path are both relative; make one absolute"));
+    }
+    let host = on_host(draft, host).ok_or_else(|| wrong("its relative host path leads out of the sandbox"))?;
+    draft.bind(&host, &target, access, None);
+    draft.host_directories.push(host);
+    Ok(())
+}
+
+/// Adds `docker run`'s `--volume=[HOST:]CONTAINER[:OPTIONS]`; a HOST that is not a path is a named volume.
+pub(super) fn add_option(draft: &mut Draft, text: &str) -> Result<(), String> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, options) = match parts.as_slice() {
+        [target] => (None, *target, ""),
+        [source, target] => (Some(*source), *target, ""),
+        [source, target, options] => (Some(*source), *target, *options),
+        _ => return Err("expected [HOST:]CONTAINER[:OPTIONS]".to_owned()),
+    };
+    if !Path::new(target).is_absolute() {
+        return Err(format!("the container path {target:?} is not absolute"));
+    }
+    let (mut access, mut propagation, mut no_copy) = (Access::ReadWrite, None, None);
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option {
+            "rw" => access = Access::ReadWrite,
+            "ro" => access = Access::ReadOnly,
+            "nocopy" => no_copy = Some(true),
+            "private" => propagation = Some(Propagation::PRIVATE),
+            "rprivate" => propagation = Some(Propagation::RPRIVATE),
+            "shared" => propagation = Some(Propagation::SHARED),
+            "rshared" => propagation = Some(Propagation::RSHARED),
+            "slave" => propagation = Some(Propagation::SLAVE),
+            "rslave" => propagation = Some(Propagation::RSLAVE),
+            other => {
+                return Err(format!(
+                    "the volume option {other:?} is not known here; ro, rw, nocopy and propagations are"
+                ));
+            }
+        }
+    }
+    match source {
+        Some(host) if host.starts_with(['/', '.']) => {
+            let host = on_host(draft, Path::new(host)).ok_or("the relative host path leads out of the sandbox")?;
+            draft.bind(&host, target, access, propagation);
+            draft.host_directories.push(host);
+        }
+        named => draft.mounts.push(Mount {
+            typ: Some(MountType::VOLUME),
+            source: named.map(str::to_owned),
+            target: Some(target.to_owned()),
+            read_only: Some(access == Access::ReadOnly),
+            volume_options: no_copy.map(|no_copy| MountVolumeOptions { no_copy: Some(no_copy), ..Default::default() }),
+            ..Default::default()
+        }),
+    }
+    Ok(())
+}
+
+fn under_sandbox(path: &str) -> String {
+    format!("{SANDBOX}/{}", path.trim_start_matches("./"))
+}
+
+/// An absolute path as it is, a relative one under the sandbox; `None` when it would leave the sandbox.
+fn on_host(draft: &Draft, path: &Path) -> Option<PathBuf> {
+    if path.is_absolute() {
+        return Some(path.to_owned());
+    }
+    let mut inside = draft.sandbox.clone();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => inside.push(name),
+            Component::CurDir => {}
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return None,
+        }
+    }
+    Some(inside)
+}

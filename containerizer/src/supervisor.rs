@@ -1,0 +1,245 @@
+//! The detached process that owns one container from pull to result, and is the Mesos executor of a command task.
+//!
+//! ```text
+//! launch --starts--> supervise: detach, lock, `ready`
+//!                      |- owner: prepares at once, starts when asked, stops, tells        (owner.rs)
+//!                      |- output: attach stream -> sandbox, on a thread                   (output.rs)
+//!                      `- executor::run for a command task: SUBSCRIBE, statuses           (../executor)
+//! ```
+//!
+//! The order at the end: the output is complete; the result is written; the executor tells the agent; the agent has
+//! acknowledged; the result is on disk for certain; the container is removed; the lock is released.
+
+mod asks;
+mod detach;
+mod output;
+mod owner;
+
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use self::asks::Asks;
+pub(crate) use self::detach::start;
+pub use self::detach::{PROGRAM, STATE_DIRECTORY_OPTION, StartError};
+use self::output::Files;
+use self::owner::Owner;
+use crate::docker::Engine;
+use crate::environment::{Environment, EnvironmentError};
+use crate::executor;
+use crate::lifecycle::{Command, Event};
+use crate::spec::{self, Overhead};
+use crate::store::{ContainerId, ContainerIdError, Lock, State, StateDirectory, StoreError};
+
+/// Owns the container of a state directory until its end, as a process of its own.
+///
+/// Says `ready` or one line of error on stdout, then lets go of it. Must be called before anything is opened: all
+/// descriptors but the first three are closed.
+///
+/// # Errors
+/// The container cannot be owned; it was not touched. What happens to the container later is no error here.
+pub fn supervise(state_directory: &Path) -> Result<(), SupervisorError> {
+    detach::detach();
+    match Supervisor::prepare(state_directory) {
+        Ok(supervisor) => {
+            detach::tell(Ok(()));
+            supervisor.run();
+            Ok(())
+        }
+        Err(error) => {
+            detach::tell(Err(&error.to_string()));
+            Err(error)
+        }
+    }
+}
+
+struct Supervisor {
+    runtime: tokio::runtime::Runtime,
+    terminate: [Signal; 2],
+    /// `None` for a custom executor, which runs in the container.
+    executor: Option<executor::environment::Environment>,
+    environment: Environment,
+    owner: Owner,
+    asks: Asks,
+    commands: mpsc::Sender<Command>,
+    events: mpsc::Receiver<Event>,
+    _lock: Lock,
+}
+
+impl Supervisor {
+    fn prepare(path: &Path) -> Result<Self, SupervisorError> {
+        let directory = StateDirectory::at(path);
+        let lock = directory.lock()?;
+        let environment = Environment::from_process();
+        log_to(path, &environment);
+        let launch = directory.launch()?;
+        let is_command_task = spec::is_command_task(&launch);
+        let executor = is_command_task
+            .then(|| executor::environment::Environment::parse(|name| environment.get(name).map(str::to_owned)))
+            .transpose()?;
+        let files = Files::open(Path::new(launch.directory())).map_err(SupervisorError::Sandbox)?;
+        let state =
+            State { version: State::VERSION, is_command_task, overhead: Overhead::of(&launch), ..State::default() };
+        directory.write_state(&state)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(SupervisorError::Runtime)?;
+        let inside = runtime.enter();
+        let terminate = || signal(SignalKind::terminate()).map_err(SupervisorError::Runtime);
+        let (commands, asked) = mpsc::channel(COMMANDS);
+        let (told, events) = mpsc::channel(EVENTS);
+        let asks = Asks::new(asked, terminate()?);
+        let terminate = [terminate()?, terminate()?];
+        drop(inside);
+        let owner = Owner {
+            environment: environment.clone(),
+            directory,
+            launch,
+            files,
+            state,
+            events: told,
+            has_tried_to_create: false,
+        };
+        Ok(Self { runtime, terminate, executor, environment, owner, asks, commands, events, _lock: lock })
+    }
+
+    fn run(self) {
+        let Self { runtime, terminate, executor, environment, owner, asks, commands, events, _lock } = self;
+        let [of_executor, of_end] = terminate;
+        runtime.block_on(async {
+            let mesos = report(executor, commands, events, of_executor);
+            let owner = own(owner, asks);
+            let mut owner = std::pin::pin!(owner);
+            let mut mesos = std::pin::pin!(mesos);
+            let owner = tokio::select! {
+                owner = &mut owner => {
+                    tokio::select! {
+                        () = &mut mesos => {}
+                        () = hurry(of_end) => tracing::warn!("terminated before the agent acknowledged the end"),
+                    }
+                    owner
+                }
+                // An executor that gives up leaves its channel, which stops the container.
+                () = &mut mesos => owner.await,
+            };
+            clear(owner, &environment).await;
+        });
+    }
+}
+
+/// Lives through the container's life and records its end.
+async fn own(mut owner: Owner, mut asks: Asks) -> Owner {
+    let ended = owner.live(&mut asks).await;
+    tracing::info!(?ended, "the container has ended");
+    if let Err(error) = owner.directory.write_result(&ended) {
+        tracing::error!(%error, "the result is not recorded");
+    }
+    // Only an executor that is gone does not take it.
+    let _ = owner.events.send(Event::Ended(ended.ending)).await;
+    owner
+}
+
+/// Is the executor of a command task; for a custom executor, only sees to it that the container starts.
+async fn report(
+    executor: Option<executor::environment::Environment>,
+    commands: mpsc::Sender<Command>,
+    mut events: mpsc::Receiver<Event>,
+    mut terminate: Signal,
+) {
+    if let Some(environment) = executor {
+        let terminated = async {
+            terminate.recv().await;
+        };
+        match executor::run::run(environment, commands, events, terminated).await {
+            Ok(finished) => tracing::info!(?finished, "the executor has finished"),
+            Err(error) => tracing::error!(%error, "there is no executor"),
+        }
+        return;
+    }
+    // The owner's end of the channel lives as long as this one.
+    let _ = commands.send(Command::Start).await;
+    while let Some(event) = events.recv().await {
+        if matches!(event, Event::Ended(_)) {
+            break;
+        }
+    }
+}
+
+/// Completes some time after SIGTERM, whenever that came.
+async fn hurry(mut terminate: Signal) {
+    terminate.recv().await;
+    tokio::time::sleep(TERMINATED_LIMIT).await;
+}
+
+/// Removes the container, when its end is safe on disk.
+async fn clear(mut owner: Owner, environment: &Environment) {
+    let directory = owner.directory.clone();
+    if let Err(error) = directory.sync_result() {
+        tracing::error!(%error, "the result may be lost with the machine");
+    }
+    let removed = async {
+        let engine = Engine::connect(environment)?;
+        match &owner.state.docker_id {
+            Some(docker_id) => engine.remove(docker_id).await,
+            None if !owner.has_tried_to_create => Ok(()),
+            // A creation that failed for us may have succeeded for the engine.
+            None => {
+                let work_directory = spec::work_directory_label(&environment.work_directory().unwrap_or_default());
+                let id = ContainerId::parse(&owner.launch.container_id.value).ok();
+                for ours in engine.list_ours(&work_directory, id.as_ref()).await? {
+                    engine.remove(&ours.docker_id).await?;
+                }
+                Ok(())
+            }
+        }
+    };
+    match removed.await {
+        Ok(()) => owner.state = State { docker_id: None, cgroups: None, ..owner.state },
+        Err(error) => tracing::error!(%error, "the container is not removed"),
+    }
+    if let Err(error) = directory.write_state(&owner.state) {
+        tracing::error!(%error, "that the container is gone is not recorded");
+    }
+}
+
+/// Logs into the state directory, when asked to: what the sandbox gets is the task's alone.
+fn log_to(path: &Path, environment: &Environment) {
+    let Some(level) = environment.get(LOG_VARIABLE) else { return };
+    let level =
+        tracing::level_filters::LevelFilter::from_str(level).unwrap_or(tracing::level_filters::LevelFilter::INFO);
+    if let Ok(file) = std::fs::OpenOptions::new().create(true).append(true).open(path.join("log")) {
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_max_level(level).with_writer(Mutex::new(file));
+        // There is none before, in a process of its own.
+        let _ = tracing::subscriber::set_global_default(subscriber.finish());
+    }
+}
+
+/// Why a container cannot be owned.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the texts say it")]
+pub enum SupervisorError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Id(#[from] ContainerIdError),
+    #[error(transparent)]
+    Environment(#[from] EnvironmentError),
+    #[error("the slave's environment is not one for an executor: {0}")]
+    Executor(#[from] executor::environment::EnvironmentError),
+    #[error("cannot open stdout and stderr in the sandbox: {0}")]
+    Sandbox(std::io::Error),
+    #[error("cannot set up the supervisor: {0}")]
+    Runtime(std::io::Error),
+}
+
+/// Set to a level (error, warn, info, debug), makes supervisors write a `log` into their state directories.
+pub const LOG_VARIABLE: &str = "LAUNCH_CONTAINER_LOG";
+/// Start, and stops of which each counts for itself.
+const COMMANDS: usize = 16;
+/// A few; progress that finds no room is left out.
+const EVENTS: usize = 16;
+/// The executor itself gives up two seconds after SIGTERM; whoever sent it waits for our end.
+const TERMINATED_LIMIT: Duration = Duration::from_secs(3);

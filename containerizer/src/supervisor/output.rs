@@ -1,0 +1,147 @@
+//! The container's output on its way into the sandbox: every byte, in order, and nothing else.
+//!
+//! It has a thread of its own. The engine drops what is not taken within two seconds after a container's end, and a slow
+//! disk must not keep the rest of the supervisor from its work, nor the other way round.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use futures::StreamExt;
+use rustix::fs::OFlags;
+use tokio::sync::oneshot;
+
+use crate::docker::{Engine, EngineError, Output};
+use crate::environment::Environment;
+
+/// The sandbox's `stdout` and `stderr`, open for appending.
+#[derive(Debug)]
+pub(super) struct Files {
+    stdout: File,
+    stderr: File,
+}
+
+impl Files {
+    /// Creates what is missing. A symbolic link is not followed: the sandbox belongs to the task's user, we may be root.
+    pub(super) fn open(sandbox: &Path) -> io::Result<Self> {
+        let open = |name| {
+            let no_follow = i32::try_from(OFlags::NOFOLLOW.bits()).expect("a flag is small");
+            OpenOptions::new().create(true).append(true).mode(0o644).custom_flags(no_follow).open(sandbox.join(name))
+        };
+        Ok(Self { stdout: open("stdout")?, stderr: open("stderr")? })
+    }
+
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { stdout: self.stdout.try_clone()?, stderr: self.stderr.try_clone()? })
+    }
+}
+
+/// How much went where.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    pub(super) stdout_bytes: u64,
+    pub(super) stderr_bytes: u64,
+    /// What the sandbox's disk did not take.
+    pub(super) lost_bytes: u64,
+}
+
+/// A container's output that is being written.
+#[derive(Debug)]
+pub(super) struct Flow {
+    /// Fires at the end of the output.
+    pub(super) totals: oneshot::Receiver<Totals>,
+}
+
+impl Flow {
+    /// Attaches to a container that is created and not yet started; from then on everything is written.
+    pub(super) async fn attach(environment: &Environment, docker_id: &str, files: Files) -> Result<Self, EngineError> {
+        // Its own connections: those of another runtime would be driven by that one.
+        let engine = Engine::connect(environment)?;
+        let docker_id = docker_id.to_owned();
+        let (attached, is_attached) = oneshot::channel();
+        let (finished, totals) = oneshot::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a thread and a few descriptors more").block_on(async {
+                match engine.attach(&docker_id).await {
+                    Ok(output) => {
+                        // Nobody waits for a totals whose supervisor has given up, here and below.
+                        let _ = attached.send(Ok(()));
+                        let _ = finished.send(write(output, files).await);
+                    }
+                    Err(error) => {
+                        let _ = attached.send(Err(error));
+                    }
+                }
+            });
+        });
+        is_attached.await.expect("the thread says how it went")?;
+        Ok(Self { totals })
+    }
+}
+
+async fn write(output: impl futures::Stream<Item = Result<Output, EngineError>>, files: Files) -> Totals {
+    let Files { mut stdout, mut stderr } = files;
+    let mut totals = Totals::default();
+    let mut output = std::pin::pin!(output);
+    while let Some(part) = output.next().await {
+        let (file, bytes, count) = match &part {
+            Ok(Output::Stdout(bytes)) => (&mut stdout, bytes, &mut totals.stdout_bytes),
+            Ok(Output::Stderr(bytes)) => (&mut stderr, bytes, &mut totals.stderr_bytes),
+            Err(error) => {
+                tracing::error!(%error, "the output ended early");
+                break;
+            }
+        };
+        match file.write_all(bytes) {
+            Ok(()) => *count += bytes.len() as u64,
+            Err(error) => {
+                // The output is still taken: a full disk must not block the task, whose code says how it ended.
+                if totals.lost_bytes == 0 {
+                    tracing::error!(%error, "the sandbox does not take the output");
+                }
+                totals.lost_bytes += bytes.len() as u64;
+            }
+        }
+    }
+    totals
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn parts_go_to_their_files_behind_what_is_there() {
+        let sandbox = tempfile::tempdir().unwrap();
+        std::fs::write(sandbox.path().join("stderr"), "fetched\n").unwrap();
+        let parts = [
+            Ok(Output::Stdout(Bytes::from_static(b"a\0\xff"))),
+            Ok(Output::Stderr(Bytes::from_static(b"e"))),
+            Ok(Output::Stdout(Bytes::from_static(b"b"))),
+        ];
+        let totals = write(futures::stream::iter(parts), Files::open(sandbox.path()).unwrap()).await;
+        assert_eq!(totals, Totals { stdout_bytes: 4, stderr_bytes: 1, lost_bytes: 0 });
+        assert_eq!(std::fs::read(sandbox.path().join("stdout")).unwrap(), b"a\0\xffb");
+        assert_eq!(std::fs::read(sandbox.path().join("stderr")).unwrap(), b"fetched\ne");
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_costs_bytes_and_nothing_else() {
+        let full = || OpenOptions::new().append(true).open("/dev/full").unwrap();
+        let parts = [Ok(Output::Stdout(Bytes::from_static(b"abc"))), Ok(Output::Stderr(Bytes::from_static(b"d")))];
+        let totals = write(futures::stream::iter(parts), Files { stdout: full(), stderr: full() }).await;
+        assert_eq!(totals, Totals { lost_bytes: 4, ..Totals::default() });
+    }
+
+    #[test]
+    fn a_link_in_the_sandbox_is_not_followed() {
+        let sandbox = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/etc/motd", sandbox.path().join("stdout")).unwrap();
+        assert!(Files::open(sandbox.path()).is_err());
+    }
+}

@@ -1,0 +1,412 @@
+//! The life of one container, from the slave's message to its end.
+//!
+//! ```text
+//!   preparing: image (pull) -> create -> attach          Stop, a failure
+//!       |                                  `----------------------------> ended (NotStarted)
+//!       | Start
+//!       v
+//!   starting --(no init program: create again without)
+//!       |  `-- a failure -----------------------------------------------> ended (NotStarted)
+//!       v
+//!   running --- Stop: signal, SIGKILL when the grace is over
+//!       | the engine says so; or it is away, and comes back or not
+//!       v
+//!   ended: its output is complete
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use proto::ecp::Launch;
+use proto::record::{PULL_PROGRESS_FILE, PullProgress};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::asks::Asks;
+use super::output::{Files, Flow, Totals};
+use crate::docker::{Engine, EngineError, Inspection};
+use crate::environment::Environment;
+use crate::lifecycle::{Cause, Ending, Event, Started};
+use crate::spec::{CONTAINER_ID_LABEL, Spec, SpecError, WORK_DIRECTORY_LABEL};
+use crate::store::{Ended, State, StateDirectory, StoreError};
+use crate::usage::Cgroups;
+
+/// Owns one container.
+#[derive(Debug)]
+pub(super) struct Owner {
+    pub(super) environment: Environment,
+    pub(super) directory: StateDirectory,
+    pub(super) launch: Launch,
+    pub(super) files: Files,
+    pub(super) state: State,
+    pub(super) events: mpsc::Sender<Event>,
+    /// From then on there may be a container, even where [`State::docker_id`] knows none.
+    pub(super) has_tried_to_create: bool,
+}
+
+impl Owner {
+    /// Lives through it. The container is still there afterwards if it ever was, see [`State::docker_id`].
+    pub(super) async fn live(&mut self, asks: &mut Asks) -> Ended {
+        let lived = match self.try_live(asks).await {
+            Ok(lived) => lived,
+            Err(failure) => {
+                let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+                let message = format!("cannot start the container on {host}: {failure}");
+                Lived { cause: Cause::NotStarted { message }, started: None, totals: Totals::default() }
+            }
+        };
+        let Lived { cause, started, totals } = lived;
+        let ending = Ending {
+            cause,
+            was_stopped: asks.is_stop_asked(),
+            started,
+            finished_at: epoch_seconds(),
+            stdout_bytes: totals.stdout_bytes,
+            stderr_bytes: totals.stderr_bytes,
+        };
+        Ended { version: State::VERSION, ending, lost_bytes: totals.lost_bytes }
+    }
+
+    async fn try_live(&mut self, asks: &mut Asks) -> Result<Lived, Failure> {
+        let mut spec = Spec::build(&self.launch, &self.environment)?;
+        let engine = Engine::connect(&self.environment)?;
+        tokio::select! {
+            found = self.have_image(&engine, &spec) => found?,
+            () = asks.stop() => return Err(Failure::Stopped),
+        }
+        make_directories(&spec.host_directories)?;
+        // From here to the start nothing is abandoned half done: what the engine has created must be known.
+        let mut docker_id = self.create(&engine, &mut spec).await?;
+        let mut flow = self.attach(&docker_id).await?;
+        asks.start_or_stop().await;
+        loop {
+            if asks.is_stop_asked() {
+                return Err(Failure::Stopped);
+            }
+            match engine.start(&docker_id).await {
+                Ok(()) => break,
+                Err(EngineError::NoInit) if spec.has_init() => {
+                    tracing::warn!("the engine has no init program: the command runs as PID 1");
+                    engine.remove(&docker_id).await?;
+                    spec.remove_init();
+                    docker_id = self.create(&engine, &mut spec).await?;
+                    flow = self.attach(&docker_id).await?;
+                }
+                Err(
+                    EngineError::Refused { reason, .. }
+                    | EngineError::NotFound { reason, .. }
+                    | EngineError::Conflict { reason, .. },
+                ) => return Err(Failure::Start { reason: plain(&reason) }),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.run(&engine, &docker_id, flow, asks).await
+    }
+
+    async fn have_image(&self, engine: &Engine, spec: &Spec) -> Result<(), EngineError> {
+        if !spec.is_pull_forced && engine.find_image(&spec.image).await?.is_some() {
+            return Ok(());
+        }
+        let mut report = PullReport::new(Path::new(self.launch.directory()), self.events.clone());
+        engine.pull(&spec.image, |progress| report.progress(progress)).await
+    }
+
+    async fn create(&mut self, engine: &Engine, spec: &mut Spec) -> Result<String, Failure> {
+        // An update that comes now waits for the container that it shall be applied to.
+        let (_lock, limits) = self.directory.hold_limits()?;
+        if let Some(limits) = limits {
+            spec.set_limits(limits);
+        }
+        self.has_tried_to_create = true;
+        let mut created = engine.create(&spec.container_name, spec.create.clone()).await;
+        if let Err(EngineError::Conflict { .. }) = &created
+            && self.remove_leftover(engine, spec).await?
+        {
+            created = engine.create(&spec.container_name, spec.create.clone()).await;
+        }
+        let docker_id = created.map_err(|error| match error {
+            EngineError::NotFound { reason, .. } if reason.contains("No such image") => {
+                EngineError::ImageNotFound { image: spec.image.to_string(), reason }
+            }
+            error => error,
+        })?;
+        self.state.docker_id = Some(docker_id.clone());
+        self.state.limits = spec.limits();
+        self.state.is_swap_fixed = spec.is_swap_fixed();
+        self.directory.write_state(&self.state)?;
+        Ok(docker_id)
+    }
+
+    /// Removes what an earlier attempt has left under the same name, if it is ours.
+    async fn remove_leftover(&self, engine: &Engine, spec: &Spec) -> Result<bool, EngineError> {
+        let Some(found) = engine.inspect(&spec.container_name).await? else { return Ok(true) };
+        let expected = spec.create.labels.as_ref();
+        let is_same = |label: &str| found.labels.get(label) == expected.and_then(|labels| labels.get(label));
+        let is_ours = is_same(CONTAINER_ID_LABEL) && is_same(WORK_DIRECTORY_LABEL);
+        if is_ours && !found.is_running {
+            engine.remove(&found.id).await?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    async fn attach(&self, docker_id: &str) -> Result<Flow, Failure> {
+        let files = self.files.try_clone().map_err(|error| Failure::Sandbox { error })?;
+        Ok(Flow::attach(&self.environment, docker_id, files).await?)
+    }
+
+    async fn run(&mut self, engine: &Engine, id: &str, flow: Flow, asks: &mut Asks) -> Result<Lived, Failure> {
+        let mut started = Started { docker_id: id.to_owned(), started_at: epoch_seconds(), ..Started::default() };
+        // What the engine does not say now is not worth the task's end.
+        let inspection = engine.inspect(id).await.ok().flatten().unwrap_or_default();
+        started.image_id = inspection.image_id;
+        started.pid = inspection.pid;
+        started.ip_address = inspection.ip_address;
+        self.state.cgroups = inspection.pid.and_then(Cgroups::of_process);
+        if let Err(error) = self.directory.write_state(&self.state) {
+            tracing::error!(%error, "usage will not be known");
+        }
+        // Only an executor that is gone does not take it, and that is noticed elsewhere.
+        let _ = self.events.send(Event::Started(started.clone())).await;
+
+        let stop_signal = inspection.stop_signal.as_deref().unwrap_or("SIGTERM");
+        let exit = until_end(engine, id, inspection.pid, stop_signal, asks).await;
+        let (totals, inspection) = tokio::join!(tokio::time::timeout(OUTPUT_LIMIT, flow.totals), engine.inspect(id));
+        let totals = totals.ok().and_then(Result::ok).unwrap_or_else(|| {
+            tracing::error!("the output did not end with the container");
+            Totals::default()
+        });
+        let inspection = inspection.ok().flatten().unwrap_or_default();
+        let cause = cause(exit, &inspection, self.state.limits.memory_bytes);
+        Ok(Lived { cause, started: Some(started), totals })
+    }
+}
+
+struct Lived {
+    cause: Cause,
+    started: Option<Started>,
+    totals: Totals,
+}
+
+/// Why the container never ran.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("it was stopped before it started")]
+    Stopped,
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{reason}; check the image and the command")]
+    Start { reason: String },
+    #[error("cannot open stdout and stderr in its sandbox: {error}")]
+    Sandbox { error: std::io::Error },
+    #[error("cannot make the volume's host directory {}: {error}", path.display())]
+    HostDirectory { path: PathBuf, error: std::io::Error },
+}
+
+/// How the engine, or its absence, reported the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Exit {
+    /// Its own answer to our waiting.
+    Code(i64),
+    /// It was away meanwhile, and said this when it was back.
+    CodeAfterAbsence(i64),
+    /// It does not know the container any more.
+    Removed,
+    /// It did not come back, and the container's process is gone.
+    EngineGone { error: EngineError },
+}
+
+/// Waits for the end, and hastens it as asked.
+async fn until_end(engine: &Engine, id: &str, pid: Option<u32>, stop_signal: &str, asks: &mut Asks) -> Exit {
+    let mut end = std::pin::pin!(outlast(engine, id, pid));
+    let mut is_told = false;
+    loop {
+        let kill_at = asks.kill_at();
+        if let Some(kill_at) = kill_at
+            && !is_told
+            && kill_at > Instant::now()
+        {
+            is_told = true;
+            signal(engine, id, stop_signal).await;
+        }
+        tokio::select! {
+            exit = &mut end => return exit,
+            () = asks.next() => {}
+            () = tokio::time::sleep_until(kill_at.unwrap_or_else(Instant::now)), if kill_at.is_some() => {
+                signal(engine, id, "SIGKILL").await;
+                asks.killed();
+            }
+        }
+    }
+}
+
+async fn signal(engine: &Engine, id: &str, signal: &str) {
+    if let Err(error) = engine.signal(id, signal).await {
+        tracing::error!(%error, signal, "the container was not signalled");
+    }
+}
+
+/// Waits for the end through absences of the engine.
+async fn outlast(engine: &Engine, id: &str, pid: Option<u32>) -> Exit {
+    match engine.wait(id).await {
+        Ok(code) => return Exit::Code(code),
+        Err(error) => tracing::warn!(%error, "the engine went away"),
+    }
+    let mut gone_since = None;
+    loop {
+        let error = match engine.inspect(id).await {
+            Ok(None) => return Exit::Removed,
+            Ok(Some(found)) if !found.is_running => return Exit::CodeAfterAbsence(found.exit_code.unwrap_or(0)),
+            Ok(Some(_)) => match engine.wait(id).await {
+                Ok(code) => return Exit::CodeAfterAbsence(code),
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        tracing::warn!(%error, "the engine is away");
+        let is_alive = pid.is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists());
+        if is_alive {
+            gone_since = None;
+        } else if gone_since.get_or_insert_with(Instant::now).elapsed() > ENGINE_ABSENCE_LIMIT {
+            return Exit::EngineGone { error };
+        }
+        tokio::time::sleep(ENGINE_RETRY).await;
+    }
+}
+
+fn cause(exit: Exit, inspection: &Inspection, memory_limit_bytes: Option<i64>) -> Cause {
+    let code = match exit {
+        Exit::Code(code) => code,
+        // An engine that was killed and started again reports 0 for containers that it lost, too.
+        Exit::CodeAfterAbsence(0) => {
+            let message = "the Docker engine was restarted while the container ran, and does not know its exit code";
+            return Cause::Unknown { message: message.to_owned() };
+        }
+        Exit::CodeAfterAbsence(code) => code,
+        Exit::Removed => {
+            let message = "the container was removed while it ran, not by its containerizer";
+            return Cause::Unknown { message: message.to_owned() };
+        }
+        Exit::EngineGone { error } => {
+            return Cause::Unknown {
+                message: format!("the container ended while the Docker engine was away: {error}"),
+            };
+        }
+    };
+    let code = i32::try_from(code).unwrap_or(i32::MAX);
+    match memory_limit_bytes.and_then(|bytes| u64::try_from(bytes).ok()) {
+        Some(limit_bytes) if inspection.is_oom_killed && code != 0 => Cause::OutOfMemory { code, limit_bytes },
+        _ => Cause::Exited { code },
+    }
+}
+
+fn make_directories(paths: &[PathBuf]) -> Result<(), Failure> {
+    for path in paths {
+        // It may as well be a file.
+        if !path.exists() {
+            std::fs::create_dir_all(path).map_err(|error| Failure::HostDirectory { path: path.clone(), error })?;
+        }
+    }
+    Ok(())
+}
+
+/// What the container runtime says, without the stations that the message has passed on its way here.
+fn plain(reason: &str) -> String {
+    let stations = ["starting container process caused: ", "unable to start container process: "];
+    let start = stations.iter().filter_map(|station| Some(reason.rfind(station)? + station.len())).max().unwrap_or(0);
+    reason[start..].trim_end_matches(": unknown").to_owned()
+}
+
+/// Tells how far a pull is, to the executor and in the sandbox, and takes the file away when it is over or given up.
+struct PullReport {
+    path: PathBuf,
+    events: mpsc::Sender<Event>,
+    next: Instant,
+}
+
+impl PullReport {
+    fn new(sandbox: &Path, events: mpsc::Sender<Event>) -> Self {
+        Self { path: sandbox.join(PULL_PROGRESS_FILE), events, next: Instant::now() }
+    }
+
+    fn progress(&mut self, progress: PullProgress) {
+        if Instant::now() < self.next {
+            return;
+        }
+        self.next = Instant::now() + PROGRESS_INTERVAL;
+        let new = self.path.with_extension("new");
+        let bytes = serde_json::to_vec(&progress).expect("plain fields always serialize");
+        // Progress that cannot be shown is no reason to stop; neither is an executor that is busy.
+        let _ = std::fs::write(&new, bytes).and_then(|()| std::fs::rename(&new, &self.path));
+        let _ = self.events.try_send(Event::Pulling(progress));
+    }
+}
+
+impl Drop for PullReport {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn epoch_seconds() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+/// The output ends with the container; the engine itself waits two seconds for it, and a slow disk may need some more.
+const OUTPUT_LIMIT: Duration = Duration::from_secs(30);
+const ENGINE_RETRY: Duration = Duration::from_millis(500);
+/// An engine that is restarted is back within seconds.
+const ENGINE_ABSENCE_LIMIT: Duration = Duration::from_secs(60);
+/// A display shows a few figures a second.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_reads_as_the_engine_knows_it() {
+        let fine = Inspection::default();
+        let starved = Inspection { is_oom_killed: true, ..Inspection::default() };
+        assert_eq!(cause(Exit::Code(3), &fine, Some(1)), Cause::Exited { code: 3 });
+        assert_eq!(cause(Exit::Code(137), &starved, Some(64)), Cause::OutOfMemory { code: 137, limit_bytes: 64 });
+        assert_eq!(cause(Exit::Code(0), &starved, Some(64)), Cause::Exited { code: 0 });
+        assert_eq!(cause(Exit::CodeAfterAbsence(137), &fine, None), Cause::Exited { code: 137 });
+    }
+
+    #[test]
+    fn an_end_that_nobody_saw_is_never_success() {
+        let error = EngineError::Unreachable { host: "h".into(), reason: "r".into() };
+        for exit in [Exit::CodeAfterAbsence(0), Exit::Removed, Exit::EngineGone { error }] {
+            assert!(matches!(cause(exit, &Inspection::default(), None), Cause::Unknown { .. }));
+        }
+    }
+
+    #[test]
+    fn the_runtimes_words_are_kept_and_their_way_is_not() {
+        let reason = "failed to create shim: OCI runtime create failed: container_linux.go:367: starting container process \
+                      caused: exec: \"nosuch\": executable file not found in $PATH: unknown";
+        assert_eq!(plain(reason), "exec: \"nosuch\": executable file not found in $PATH");
+        assert_eq!(plain("port is already allocated"), "port is already allocated");
+    }
+
+    #[tokio::test]
+    async fn a_pull_is_told_and_its_file_goes_with_it() {
+        let sandbox = tempfile::tempdir().unwrap();
+        let (events, mut told) = mpsc::channel(1);
+        let mut report = PullReport::new(sandbox.path(), events);
+        let progress = PullProgress { image: "web".into(), layers_total: 2, ..PullProgress::default() };
+        report.progress(progress.clone());
+        report.progress(PullProgress::default());
+        let written = std::fs::read(sandbox.path().join(PULL_PROGRESS_FILE)).unwrap();
+        assert_eq!(serde_json::from_slice::<PullProgress>(&written).unwrap(), progress);
+        assert_eq!(told.recv().await, Some(Event::Pulling(progress)));
+        drop(report);
+        assert_eq!(std::fs::read_dir(sandbox.path()).unwrap().count(), 0);
+    }
+}

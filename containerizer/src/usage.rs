@@ -1,0 +1,269 @@
+//! What a running container uses, read from the kernel's own files without asking the engine.
+//!
+//! Both generations of control groups are known. A container's groups are found once, through its first process; from
+//! then on `usage` only opens the files. A file that is not there leaves its fields out.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use proto::mesos::ResourceStatistics;
+use serde::{Deserialize, Serialize};
+
+use crate::spec::Limits;
+
+/// Where the kernel counts for a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cgroups {
+    /// One directory per controller.
+    V1 {
+        /// CPU shares and throttling.
+        #[serde(default)]
+        cpu: Option<PathBuf>,
+        /// CPU time.
+        #[serde(default)]
+        cpuacct: Option<PathBuf>,
+        /// Memory.
+        #[serde(default)]
+        memory: Option<PathBuf>,
+    },
+    /// One directory for all.
+    V2 {
+        /// Of everything.
+        path: PathBuf,
+    },
+}
+
+impl Cgroups {
+    /// Finds the groups of a process; `None` when it has ended or the kernel's files cannot be read.
+    pub fn of_process(pid: u32) -> Option<Self> {
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+        Self::locate(&groups, &mounts)
+    }
+
+    /// From the texts of `/proc/PID/cgroup` and `/proc/self/mountinfo`.
+    fn locate(groups: &str, mounts: &str) -> Option<Self> {
+        let mut unified = None;
+        let mut by_controller = HashMap::new();
+        for line in groups.lines() {
+            let mut parts = line.splitn(3, ':');
+            let (Some(hierarchy), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else {
+                continue;
+            };
+            if hierarchy == "0" {
+                unified = Some(path);
+            } else {
+                by_controller.extend(controllers.split(',').map(|controller| (controller, path)));
+            }
+        }
+        let mounts: Vec<CgroupMount<'_>> = mounts.lines().filter_map(CgroupMount::parse).collect();
+        let v1 = |controller: &str| {
+            let path = by_controller.get(controller)?;
+            let mount = mounts.iter().find(|m| m.kind == "cgroup" && m.options.split(',').any(|o| o == controller))?;
+            mount.directory(path)
+        };
+        let [cpu, cpuacct, memory] = ["cpu", "cpuacct", "memory"].map(v1);
+        if memory.is_some() || cpuacct.is_some() {
+            return Some(Self::V1 { cpu, cpuacct, memory });
+        }
+        let mount = mounts.iter().find(|mount| mount.kind == "cgroup2")?;
+        Some(Self::V2 { path: mount.directory(unified?)? })
+    }
+
+    /// What the memory group holds that cannot be given back at once; `None` when it cannot be read.
+    pub fn memory_in_use_bytes(&self) -> Option<u64> {
+        match self {
+            Self::V1 { memory, .. } => number(&memory.as_ref()?.join("memory.usage_in_bytes")),
+            Self::V2 { path } => number(&path.join("memory.current")),
+        }
+    }
+
+    fn read(&self, statistics: &mut ResourceStatistics) {
+        match self {
+            Self::V1 { cpu, cpuacct, memory } => {
+                if let Some(cpuacct) = cpuacct {
+                    let stat = pairs(&cpuacct.join("cpuacct.stat"));
+                    let seconds = |name| stat.get(name).map(|ticks| *ticks as f64 / TICKS_PER_SECOND);
+                    statistics.cpus_user_time_secs = seconds("user");
+                    statistics.cpus_system_time_secs = seconds("system");
+                }
+                if let Some(cpu) = cpu {
+                    let stat = pairs(&cpu.join("cpu.stat"));
+                    throttling(statistics, &stat, "throttled_time", 1e9);
+                }
+                if let Some(memory) = memory {
+                    let stat = pairs(&memory.join("memory.stat"));
+                    let of = |name: &str| stat.get(name).copied();
+                    statistics.mem_total_bytes = number(&memory.join("memory.usage_in_bytes"));
+                    statistics.mem_total_memsw_bytes = number(&memory.join("memory.memsw.usage_in_bytes"));
+                    statistics.mem_rss_bytes = of("total_rss");
+                    statistics.mem_anon_bytes = of("total_rss");
+                    statistics.mem_file_bytes = of("total_cache");
+                    statistics.mem_cache_bytes = of("total_cache");
+                    statistics.mem_mapped_file_bytes = of("total_mapped_file");
+                    statistics.mem_swap_bytes = of("total_swap");
+                    statistics.mem_unevictable_bytes = of("total_unevictable");
+                }
+            }
+            Self::V2 { path } => {
+                let stat = pairs(&path.join("cpu.stat"));
+                let seconds = |name| stat.get(name).map(|micros| *micros as f64 / 1e6);
+                statistics.cpus_user_time_secs = seconds("user_usec");
+                statistics.cpus_system_time_secs = seconds("system_usec");
+                throttling(statistics, &stat, "throttled_usec", 1e6);
+                let stat = pairs(&path.join("memory.stat"));
+                let of = |name: &str| stat.get(name).copied();
+                let swap = number(&path.join("memory.swap.current"));
+                let total = number(&path.join("memory.current"));
+                statistics.mem_total_bytes = total;
+                statistics.mem_total_memsw_bytes = total.zip(swap).map(|(total, swap)| total + swap);
+                statistics.mem_rss_bytes = of("anon");
+                statistics.mem_anon_bytes = of("anon");
+                statistics.mem_file_bytes = of("file");
+                statistics.mem_cache_bytes = of("file");
+                statistics.mem_mapped_file_bytes = of("file_mapped");
+                statistics.mem_swap_bytes = swap;
+                statistics.mem_unevictable_bytes = of("unevictable");
+            }
+        }
+    }
+}
+
+/// A container's statistics now; of one that does not run, only its limits.
+pub fn statistics(cgroups: Option<&Cgroups>, limits: Limits) -> ResourceStatistics {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut statistics = ResourceStatistics {
+        timestamp: now.as_secs_f64(),
+        cpus_limit: limits.cpu_shares.map(|shares| shares as f64 / 1024.0),
+        mem_limit_bytes: limits.memory_bytes.and_then(|bytes| u64::try_from(bytes).ok()),
+        ..Default::default()
+    };
+    if let Some(cgroups) = cgroups {
+        cgroups.read(&mut statistics);
+    }
+    statistics
+}
+
+fn throttling(statistics: &mut ResourceStatistics, stat: &HashMap<String, u64>, time: &str, per_second: f64) {
+    let count = |name| stat.get(name).and_then(|count| u32::try_from(*count).ok());
+    statistics.cpus_nr_periods = count("nr_periods");
+    statistics.cpus_nr_throttled = count("nr_throttled");
+    statistics.cpus_throttled_time_secs = stat.get(time).map(|time| *time as f64 / per_second);
+}
+
+struct CgroupMount<'a> {
+    root: &'a str,
+    point: &'a str,
+    kind: &'a str,
+    options: &'a str,
+}
+
+impl<'a> CgroupMount<'a> {
+    /// A line is `ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [TAG]... - TYPE SOURCE SUPER_OPTIONS`.
+    fn parse(line: &'a str) -> Option<Self> {
+        let (mount, system) = line.split_once(" - ")?;
+        let mut mount = mount.split(' ').skip(3);
+        let mut system = system.split(' ');
+        let (root, point) = (mount.next()?, mount.next()?);
+        let (kind, options) = (system.next()?, system.nth(1)?);
+        kind.starts_with("cgroup").then_some(Self { root, point, kind, options })
+    }
+
+    fn directory(&self, group: &str) -> Option<PathBuf> {
+        let inside = Path::new(group).strip_prefix(self.root).ok()?;
+        Some(Path::new(self.point).join(inside))
+    }
+}
+
+fn number(path: &Path) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+fn pairs(path: &Path) -> HashMap<String, u64> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let pair = |line: &str| {
+        let (name, value) = line.split_once(' ')?;
+        Some((name.to_owned(), value.trim().parse().ok()?))
+    };
+    text.lines().filter_map(pair).collect()
+}
+
+/// USER_HZ, which is 100 on every architecture that Docker runs on.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    const MOUNTS: &str = "\
+        31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n\
+        32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw shared:9 - cgroup cgroup rw,cpu,cpuacct\n\
+        35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n\
+        41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
+
+    #[test]
+    fn groups_of_the_first_generation_are_found_by_controller() {
+        let groups = "4:memory:/docker/x\n2:cpu,cpuacct:/docker/x\n1:name=systemd:/docker/x\n0::/docker/x\n";
+        assert_eq!(
+            Cgroups::locate(groups, MOUNTS),
+            Some(Cgroups::V1 {
+                cpu: Some("/sys/fs/cgroup/cpu,cpuacct/docker/x".into()),
+                cpuacct: Some("/sys/fs/cgroup/cpu,cpuacct/docker/x".into()),
+                memory: Some("/sys/fs/cgroup/memory/docker/x".into()),
+            })
+        );
+    }
+
+    #[test]
+    fn the_group_of_the_second_generation_is_found_under_its_mount() {
+        let mounts = "29 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
+        assert_eq!(
+            Cgroups::locate("0::/system.slice/docker-x.scope\n", mounts),
+            Some(Cgroups::V2 { path: "/sys/fs/cgroup/system.slice/docker-x.scope".into() })
+        );
+        assert_eq!(Cgroups::locate("garbage\n", mounts), None);
+        assert_eq!(Cgroups::locate("0::/x", ""), None);
+    }
+
+    #[test]
+    fn both_generations_are_read_into_the_same_fields() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
+        let path = || directory.path().to_owned();
+        write("cpuacct.stat", "user 150\nsystem 50\n");
+        write("memory.usage_in_bytes", "300\n");
+        write(
+            "memory.stat",
+            "cache 1\ntotal_cache 200\ntotal_rss 100\nanon 100\nfile 200\nfile_mapped 7\ntotal_mapped_file 7\n",
+        );
+        write(
+            "cpu.stat",
+            "user_usec 1500000\nsystem_usec 500000\nnr_periods 3\nnr_throttled 2\nthrottled_time 4000000000\nthrottled_usec 4000000\n",
+        );
+        write("memory.current", "300\n");
+        let limits = Limits { cpu_shares: Some(512), memory_bytes: Some(1 << 30) };
+        for cgroups in [
+            Cgroups::V1 { cpu: Some(path()), cpuacct: Some(path()), memory: Some(path()) },
+            Cgroups::V2 { path: path() },
+        ] {
+            let statistics = statistics(Some(&cgroups), limits);
+            assert_eq!((statistics.cpus_user_time_secs, statistics.cpus_system_time_secs), (Some(1.5), Some(0.5)));
+            assert_eq!((statistics.cpus_limit, statistics.mem_limit_bytes), (Some(0.5), Some(1 << 30)));
+            assert_eq!((statistics.mem_total_bytes, statistics.mem_rss_bytes), (Some(300), Some(100)));
+            assert_eq!((statistics.mem_file_bytes, statistics.mem_mapped_file_bytes), (Some(200), Some(7)));
+            assert_eq!((statistics.cpus_nr_throttled, statistics.cpus_throttled_time_secs), (Some(2), Some(4.0)));
+            assert!(statistics.timestamp > 1e9);
+            assert_eq!(cgroups.memory_in_use_bytes(), Some(300));
+        }
+    }
+
+    #[test]
+    fn a_container_that_does_not_run_has_a_timestamp_and_its_limits() {
+        let statistics = statistics(None, Limits::default());
+        assert!(statistics.timestamp > 1e9 && statistics.mem_total_bytes.is_none());
+    }
+}

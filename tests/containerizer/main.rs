@@ -1,0 +1,13 @@
+//! The external containerizer as a slave uses it: the real binary, real frames, real Docker.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod agent;
+mod executors;
+#[allow(unused_imports, reason = "shared with tests that use the rest")]
+#[path = "../harness/mod.rs"]
+mod harness;
+mod input;
+mod slave;
+mod tasks;
+mod verbs;
