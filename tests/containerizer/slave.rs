@@ -195,6 +195,8 @@ impl Container<'_> {
             ("MESOS_SLAVE_PID", "slave(1)@127.0.0.1:5051".to_owned()),
             ("MESOS_DIRECTORY", self.sandbox.to_str().unwrap().to_owned()),
             ("MESOS_CHECKPOINT", "0".to_owned()),
+            // From 0.28 on; tells the executor to speak HTTP.
+            ("MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD", "5secs".to_owned()),
         ];
         all.extend_from_slice(variables);
         self.start_with("launch", message, &all).finish()

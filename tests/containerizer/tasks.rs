@@ -1,7 +1,8 @@
 //! Command tasks, whose executor the supervisor is: statuses to the agent, bytes to the sandbox.
 
 use std::io::Read;
-use std::time::Duration;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use proto::ecp::{Launch, Termination};
 use proto::mesos::container_info::docker_info::{Network, PortMapping};
@@ -24,10 +25,18 @@ fn finish(container: &Container<'_>) {
     assert_eq!((end.killed, end.message(), end.status), (false, "", Some(0)));
 }
 
+/// Connects until somebody inside answers: the engine's own end of a mapped port listens before that.
 fn read_from(port: u16) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    std::net::TcpStream::connect(("127.0.0.1", port)).unwrap().read_to_end(&mut bytes).unwrap();
-    bytes
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let mut bytes = Vec::new();
+        let connected = TcpStream::connect(("127.0.0.1", port)).and_then(|mut stream| stream.read_to_end(&mut bytes));
+        if !bytes.is_empty() {
+            return bytes;
+        }
+        assert!(Instant::now() < deadline, "nobody answers at port {port}: {connected:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]
@@ -120,9 +129,8 @@ fn what_is_wrong_with_a_task_is_its_failures_message() {
 fn a_mapped_port_leads_into_the_container() {
     let slave = Slave::new();
     let container = slave.container("t1");
-    let started = container.pipe("started");
     let port = crate::harness::closed_port().rsplit_once(':').unwrap().1.parse::<u16>().unwrap();
-    let mut message = container.task("{ echo > /mnt/mesos/sandbox/started; sleep 100; } & nc -l -p 80 -e echo hello");
+    let mut message = container.task("nc -l -p 80 -e echo hello; sleep 1000");
     let task = message.task_info.as_mut().unwrap();
     task.resources.push(Resource {
         name: "ports".to_owned(),
@@ -137,7 +145,6 @@ fn a_mapped_port_leads_into_the_container() {
     agent.status();
     let running = agent.status();
     assert!(running.container_status.unwrap().network_infos[0].ip_addresses[0].ip_address().starts_with("172."));
-    started.read();
     assert_eq!(read_from(port), b"hello\n");
     agent.kill(Duration::ZERO);
     agent.states();
