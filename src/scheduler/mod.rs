@@ -1,12 +1,73 @@
 //! The scheduler core. PURE: events and time in, effects out; no clock, no randomness but the seed, no IO.
 //!
-//! (The state diagram goes here.)
+//! ```text
+//!                        Input                                   Effect
+//!  user    Add, Interrupt, Stop ---.                     .---> Subscribe, Disconnect, Call       the master
+//!  stream  Connected, Event,        \                   /
+//!          Disconnected              >--> Scheduler ---<-----> Status, Placed                    the tail
+//!  calls   CallFailed               /                   \
+//!  time    Tick (next_timeout) ----'                     `---> Update, Ended, Finish             displays, the shell
+//! ```
+//!
+//! **The connection** (`connection`) is idle, connecting, opened, subscribed, disconnected or closed. It reconnects with
+//! a truncated exponential back-off, notices a master that falls silent, and gives up after `connect_timeout` (never
+//! subscribed) or the failover timeout (subscribed before). A refusal by the master (ERROR) closes it for good.
+//!
+//! **Each task** (`task`) is waiting for an offer, launching, staging, starting, running, killing, lost or ended:
+//!
+//! ```text
+//!  waiting -> launching -> staging -> starting -> running -> ended        forward only, may skip
+//!     ^           |           |                      |         ^
+//!     `-----------'-----------' never ran            |         |          killing: from launching to lost, on interrupt
+//!                 `--> lost <------------------------'---------'          lost: back to where it was, when heard of
+//! ```
+//!
+//! What each input does:
+//! - *OFFERS*: each offer takes what fits of the waiting tasks (`offers`) with one ACCEPT, or is declined, at once.
+//! - *RESCIND*: no offer is held, so nothing is lost by it; if an ACCEPT is under way, the master answers that with an update.
+//! - *UPDATE*: moves the task (older ones and repeats do nothing), is reported, then acknowledged if it has a uuid, in every
+//!   state, also when the task is unknown or over. A terminal one ends the task (`message` finds the exit code).
+//! - *Doubt about an ACCEPT* (it failed, its offer was invalid, or 15 s of silence): the offer is declined, which keeps a
+//!   late copy of the ACCEPT from succeeding, and the master is asked (`reconcile`). The task is launched again, under a new
+//!   id on the wire (`ID.2`), only when the answer proves that it never ran. Should the old id be heard of after all, it is
+//!   taken back if the task still waits, else killed.
+//! - *FAILURE*: a notice, and a question to the master about the tasks there.
+//! - *SUBSCRIBED again*: explicit reconciliation of all launched tasks, implicit of what else the master knows, repeated with
+//!   back-off while a fate is open; kills are sent again.
+//! - *Interrupt*: ends a waiting task at once, else KILL, repeated until the end; the second one with grace 0. If nobody
+//!   confirms it in time, the task ends with a notice.
+//! - *ERROR*: fatal, except that masters before 0.28 may still hold a broken connection, and that a late SUBSCRIBE of our own
+//!   may take over once or twice.
+//! - *Stop*: TEARDOWN, so that no framework stays behind, then `Finish`.
 
+mod calls;
+mod connection;
+#[cfg(test)]
+mod fixture;
+mod launch;
+mod message;
+mod offers;
+mod reconcile;
+mod shortfall;
+mod subscription;
+mod task;
+mod timers;
+mod updates;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use proto::mesos;
 use proto::scheduler;
 
+use self::calls::Calls;
+use self::connection::Connection;
+use self::offers::{Flow, Queue};
+use self::reconcile::{Reconcile, TaskKey};
+use self::shortfall::{Report, Shortfalls};
+use self::subscription::Life;
+use self::task::{Entry, Placement};
+use self::timers::Timers;
 use crate::exit::Outcome;
 use crate::update::Update;
 
@@ -18,10 +79,12 @@ pub type Time = Duration;
 pub struct Config {
     /// What to subscribe with, without an id (or with one, to continue).
     pub framework: mesos::FrameworkInfo,
-    /// Seeds the jitter of back-offs and the ids of tasks that are launched again.
+    /// Seeds the jitter of back-offs.
     pub seed: u64,
     /// Whether the master takes SUPPRESS (0.25 and later).
     pub can_suppress: bool,
+    /// How long to try before the first subscription, from the first attempt; `None`: for ever.
+    pub connect_timeout: Option<Duration>,
 }
 
 /// One task to run.
@@ -100,13 +163,140 @@ pub enum Effect {
         /// The accepted offer (resources removed).
         offer: Box<mesos::Offer>,
     },
-    /// This task is over.
+    /// This task is over. (`Update::Ended` is the shell's to send, once the output is complete.)
     Ended {
         /// The task id given in `Add`.
         task_id: String,
         /// How.
         outcome: Outcome,
     },
-    /// Everything is over; the framework is torn down (or cannot be).
+    /// Everything is over; the framework is torn down (or cannot be). Calls given before must still be sent.
     Finish,
+}
+
+/// The scheduler of one framework with any number of tasks.
+///
+/// Call `handle` with every input as it happens, and with `Tick` when `next_timeout` has passed; perform the effects in
+/// their order. It subscribes at the first input and is done with `Effect::Finish`, which only follows `Input::Stop`.
+#[derive(Debug)]
+pub struct Scheduler {
+    config: Config,
+    chance: fastrand::Rng,
+    life: Life,
+    connection: Connection,
+    calls: Calls,
+    tasks: BTreeMap<TaskKey, Entry>,
+    next_key: TaskKey,
+    by_id: HashMap<String, TaskKey>,
+    by_wire_id: HashMap<String, TaskKey>,
+    by_agent: HashMap<String, BTreeSet<TaskKey>>,
+    /// Placements that were given up without proof that they ended, by their id on the wire.
+    abandoned: BTreeMap<String, Abandoned>,
+    queue: Queue,
+    flow: Flow,
+    shortfalls: Shortfalls,
+    report: Report,
+    reconcile: Reconcile,
+    /// Tasks to ask the master about when the input is handled.
+    questions: BTreeSet<TaskKey>,
+    timers: Timers,
+}
+
+#[derive(Debug)]
+struct Abandoned {
+    key: TaskKey,
+    placement: Placement,
+    kill_grace: Duration,
+    is_killed: bool,
+}
+
+impl Scheduler {
+    /// A scheduler without tasks, not connected.
+    pub fn new(config: Config) -> Self {
+        let connection = Connection::new(config.framework.failover_timeout(), config.connect_timeout);
+        Self {
+            chance: fastrand::Rng::with_seed(config.seed),
+            life: Life::Working,
+            connection,
+            calls: Calls::new(config.framework.id.clone()),
+            tasks: BTreeMap::new(),
+            next_key: 0,
+            by_id: HashMap::new(),
+            by_wire_id: HashMap::new(),
+            by_agent: HashMap::new(),
+            abandoned: BTreeMap::new(),
+            queue: Queue::default(),
+            flow: Flow::new(),
+            shortfalls: Shortfalls::default(),
+            report: Report::default(),
+            reconcile: Reconcile::new(),
+            questions: BTreeSet::new(),
+            timers: Timers::default(),
+            config,
+        }
+    }
+
+    /// Takes one input; what must be done comes back in order. `now` never goes backwards.
+    pub fn handle(&mut self, now: Time, input: Input) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.handle_into(now, input, &mut effects);
+        effects
+    }
+
+    /// As `handle`, appending to the caller's effects.
+    pub fn handle_into(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
+        if self.life == Life::Finished {
+            return;
+        }
+        match input {
+            Input::Add(task) => self.add(now, task, effects),
+            Input::Interrupt { task_id, signal, grace } => self.interrupt(now, &task_id, signal, grace, effects),
+            Input::Connected { master } => self.opened(now, master),
+            Input::Disconnected { reason, is_fatal } => self.broken(now, reason, is_fatal, effects),
+            Input::Event(event) => self.event(now, *event, effects),
+            Input::CallFailed { call, reason } => self.call_failed(now, *call, &reason, effects),
+            Input::Tick => {}
+            Input::Stop => self.stop(now, effects),
+        }
+        self.tick(now, effects);
+        self.settle(now, effects);
+    }
+
+    /// When to call `handle` with `Tick` at the latest; `None`: nothing is due.
+    pub fn next_timeout(&self) -> Option<Time> {
+        match self.life {
+            Life::Working => {
+                let own = [self.connection.due(), self.timers.due()];
+                let subscribed = [self.reconcile.due(), self.flow.due(), self.report.due()];
+                let subscribed = subscribed.into_iter().filter(|_| self.connection.is_subscribed());
+                own.into_iter().chain(subscribed).flatten().min()
+            }
+            Life::Leaving { until } => Some(until),
+            Life::TearingDown { until, repeat_at, .. } => Some(repeat_at.map_or(until, |at| at.min(until))),
+            Life::Finished => None,
+        }
+    }
+
+    /// Everything that is due and has no input of its own.
+    fn tick(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        match self.life {
+            Life::Working => {
+                self.tick_connection(now, effects);
+                while let Some(key) = self.timers.pop(now, &self.tasks) {
+                    self.tick_task(now, key, effects);
+                }
+                self.timers.prune(&self.tasks);
+            }
+            Life::Leaving { .. } | Life::TearingDown { .. } => self.tick_stop(now, effects),
+            Life::Finished => {}
+        }
+    }
+
+    /// What follows from the sum of what happened: questions, REVIVE or SUPPRESS, a report.
+    fn settle(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        if self.life == Life::Working && self.connection.is_subscribed() {
+            self.ask(now, effects);
+            self.settle_offers(now, effects);
+        }
+    }
 }

@@ -1,0 +1,408 @@
+//! From `Add` to ACCEPT: which offer a task gets, and what the user is told while there is none.
+
+use proto::mesos::{Offer, OfferId, TaskInfo};
+use proto::resources::Resources;
+
+use super::connection::State as Connected;
+use super::offers::{REFUSE_WHILE_IDLE, REFUSE_WHILE_WAITING, Wish};
+use super::reconcile::TaskKey;
+use super::subscription::Life;
+use super::task::{Doubt, Entry, Placement, State, Step};
+use super::{Effect, Scheduler, Task, Time};
+use crate::exit::Outcome;
+use crate::update::Update;
+
+impl Scheduler {
+    pub(super) fn add(&mut self, now: Time, task: Box<Task>, effects: &mut Vec<Effect>) {
+        let task_id = task.info.task_id.value.clone();
+        let refusal = match (self.connection.state(), &self.life) {
+            (Connected::Closed { reason }, _) => Some(reason.clone()),
+            (_, Life::Working) => None,
+            (_, Life::Leaving { .. } | Life::TearingDown { .. } | Life::Finished) => {
+                Some("the launcher is being stopped".to_owned())
+            }
+        };
+        if let Some(reason) = refusal {
+            effects.push(Effect::Ended { task_id, outcome: Outcome::Failed(reason) });
+            return;
+        }
+        if self.by_id.contains_key(&task_id) {
+            let text = format!("task {task_id:?} was added twice; the second one is ignored");
+            effects.push(Effect::Update(Update::Notice(text)));
+            return;
+        }
+        let key = self.next_key;
+        self.next_key += 1;
+        let shape = self.queue.shape(&task.info.resources);
+        let mut entry = Entry::new(task, now, shape);
+        self.timers.schedule(key, &mut entry);
+        self.tasks.insert(key, entry);
+        self.by_id.insert(task_id, key);
+        self.enqueue(key, shape);
+    }
+
+    pub(super) fn enqueue(&mut self, key: TaskKey, shape: super::offers::ShapeId) {
+        if self.queue.push(key, shape) {
+            self.flow.need_changed();
+        }
+    }
+
+    pub(super) fn offers(&mut self, now: Time, offers: Vec<Offer>, effects: &mut Vec<Effect>) {
+        self.flow.offered(now);
+        let mut declined = Vec::new();
+        for offer in offers {
+            self.saw_agent(&offer.agent_id.value);
+            if let Some(offer_id) = self.offer(now, offer, effects) {
+                declined.push(offer_id);
+            }
+        }
+        self.decline(declined, effects);
+    }
+
+    /// Gives the offer back if nothing fits.
+    fn offer(&mut self, now: Time, mut offer: Offer, effects: &mut Vec<Effect>) -> Option<OfferId> {
+        if self.queue.is_empty() {
+            return Some(offer.id);
+        }
+        let mut rest = Resources::from(std::mem::take(&mut offer.resources));
+        let mut taken = Vec::new();
+        self.queue.fill(&mut rest, |key, picked| taken.push((key, picked)));
+        let task_infos: Vec<TaskInfo> =
+            taken.into_iter().filter_map(|(key, picked)| self.place(now, key, picked, &offer, effects)).collect();
+        let is_useless = task_infos.is_empty();
+        if !is_useless {
+            effects.push(self.calls.accept(offer.id.clone(), task_infos, REFUSE_WHILE_WAITING));
+            self.flow.filtered();
+        }
+        if !self.queue.is_empty() {
+            self.shortfalls.note(offer.agent_id.value, offer.hostname, rest);
+        }
+        is_useless.then_some(offer.id)
+    }
+
+    /// Makes the task that will be launched with this part of the offer.
+    fn place(
+        &mut self,
+        now: Time,
+        key: TaskKey,
+        picked: Resources,
+        offer: &Offer,
+        effects: &mut Vec<Effect>,
+    ) -> Option<TaskInfo> {
+        let wire_id = self.next_wire_id(key)?;
+        let entry = self.tasks.get_mut(&key)?;
+        let placement = Placement {
+            wire_id: wire_id.clone(),
+            agent_id: offer.agent_id.value.clone(),
+            hostname: offer.hostname.clone(),
+            offer_id: offer.id.value.clone(),
+            subscription: self.reconcile.subscription(),
+            doubt: Doubt::None,
+            is_heard: false,
+        };
+        if let step @ (Step::Ignored(_) | Step::Refused(_)) = entry.accepted(now, placement) {
+            tracing::debug!(task = entry.id(), ?step, "not placed");
+            return None;
+        }
+        self.timers.schedule(key, entry);
+        let mut info = entry.task.info.clone();
+        let task_id = std::mem::replace(&mut info.task_id.value, wire_id.clone());
+        info.agent_id = offer.agent_id.clone();
+        info.resources = picked.into();
+        self.by_wire_id.insert(wire_id.clone(), key);
+        match self.by_agent.get_mut(&offer.agent_id.value) {
+            Some(keys) => {
+                keys.insert(key);
+            }
+            None => {
+                self.by_agent.insert(offer.agent_id.value.clone(), [key].into());
+            }
+        }
+        effects.push(Effect::Placed {
+            task_id: task_id.clone(),
+            wire_task_id: wire_id,
+            offer: Box::new(offer.clone()),
+        });
+        effects.push(Effect::Update(Update::Launching {
+            task_id,
+            agent_id: offer.agent_id.value.clone(),
+            hostname: offer.hostname.clone(),
+        }));
+        Some(info)
+    }
+
+    /// `ID`, then `ID.2` and so on; never one that is in use, nor one that was given up and may still turn up.
+    fn next_wire_id(&self, key: TaskKey) -> Option<String> {
+        let entry = self.tasks.get(&key)?;
+        let first = (entry.launches == 0).then(|| entry.id().to_owned());
+        let later = (entry.launches.max(1) + 1..).map(|launch| format!("{}.{launch}", entry.id()));
+        first.into_iter().chain(later).find(|id| !self.by_wire_id.contains_key(id) && !self.abandoned.contains_key(id))
+    }
+
+    pub(super) fn decline(&mut self, offer_ids: Vec<OfferId>, effects: &mut Vec<Effect>) {
+        if offer_ids.is_empty() {
+            return;
+        }
+        let refuse = match self.wants_offers() {
+            true => REFUSE_WHILE_WAITING,
+            false => REFUSE_WHILE_IDLE,
+        };
+        self.flow.filtered();
+        effects.push(self.calls.decline(offer_ids, refuse));
+    }
+
+    fn wants_offers(&self) -> bool {
+        !self.queue.is_empty() || self.reconcile.wants_offers()
+    }
+
+    /// REVIVE, SUPPRESS, and the line that says what is missing.
+    pub(super) fn settle_offers(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        while let Some(wish) = self.flow.settle(now, self.wants_offers(), self.config.can_suppress) {
+            match wish {
+                Wish::Revive => effects.push(self.calls.revive()),
+                Wish::Suppress => effects.push(self.calls.suppress()),
+                Wish::Decline(offer_ids) => self.decline(offer_ids, effects),
+            }
+        }
+        match self.first_waiting() {
+            Some(since) => {
+                self.report.start(now, since);
+                let (queue, shortfalls) = (&self.queue, &self.shortfalls);
+                let explain = || queue.first().map(|(_, need)| shortfalls.explain(need)).unwrap_or_default();
+                if let Some(waiting) = self.report.make(now, since, explain) {
+                    effects.push(Effect::Update(Update::Waiting(waiting)));
+                }
+            }
+            None => {
+                self.report.stop();
+                self.shortfalls.clear();
+            }
+        }
+    }
+
+    /// Since when the first in the queue waits.
+    fn first_waiting(&self) -> Option<Time> {
+        let (key, _) = self.queue.first()?;
+        match self.tasks.get(&key)?.state() {
+            State::Waiting { since } => Some(*since),
+            State::Launching { .. }
+            | State::Staging { .. }
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Killing { .. }
+            | State::Lost { .. }
+            | State::Ended => None,
+        }
+    }
+
+    /// Why the task ends that has waited for too long.
+    pub(super) fn no_offer(&self, entry: &Entry) -> Outcome {
+        let timeout = entry.task.offer_timeout.unwrap_or_default();
+        let what = match self.queue.need(entry.shape).map(|need| (need, self.shortfalls.explain(need))) {
+            _ if !self.connection.is_subscribed() => "no master answers; check --master".to_owned(),
+            None | Some((_, (0, _))) => format!(
+                "no agent offered anything to role {:?}; check that agents are up and not full, or choose another --role",
+                self.config.framework.role()
+            ),
+            Some((_, (agents, reasons))) if reasons.is_empty() => {
+                format!("{agents} agents offered, but the launch did not succeed; see the lines above")
+            }
+            Some((need, (agents, reasons))) => {
+                format!("{agents} agents offered, {}; it needs {need}: ask for less", reasons.join(", "))
+            }
+        };
+        Outcome::TimedOut(format!("no offer for task {:?} within {timeout:?}: {what}", entry.id()))
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use proto::scheduler::call::Type;
+
+    use super::super::Input;
+    use super::super::fixture::{Bench, calls, config, ms, offer, resources, s, short, status, task};
+    use super::*;
+    use proto::mesos::TaskState;
+
+    fn refuse_seconds(effects: &[Effect]) -> Vec<f64> {
+        let declines = calls(effects, Type::Decline);
+        declines.iter().map(|call| call.decline.as_ref().unwrap().filters.unwrap().refuse_seconds()).collect()
+    }
+
+    fn waiting(effects: &[Effect]) -> Vec<(u64, u32, Vec<String>)> {
+        let reports = effects.iter().filter_map(|effect| match effect {
+            Effect::Update(Update::Waiting(waiting)) => Some(waiting),
+            _ => None,
+        });
+        reports.map(|w| (w.waiting_for.as_secs(), w.agents_offered, w.reasons.clone())).collect()
+    }
+
+    #[test]
+    fn a_task_is_launched_with_its_part_of_the_first_offer_that_fits() {
+        let mut bench = Bench::subscribed([task("t")]);
+        let effects = bench.offers(vec![offer("o1", "a", 0.5, 999.0), offer("o2", "b", 4.0, 999.0)]);
+        assert_eq!(short(&effects), ["placed", "Launching", "ACCEPT", "DECLINE", "SUPPRESS"]);
+        let accept = calls(&effects, Type::Accept).remove(0).accept.unwrap();
+        assert_eq!(accept.offer_ids[0].value, "o2");
+        let info = &accept.operations[0].launch.as_ref().unwrap().task_infos[0];
+        assert_eq!((info.task_id.value.as_str(), info.agent_id.value.as_str()), ("t", "b"));
+        assert_eq!(Resources::from(info.resources.clone()).to_string(), "cpus:1;mem:128");
+        let Effect::Placed { task_id, wire_task_id, offer } = &effects[0] else { panic!("{effects:?}") };
+        assert_eq!((task_id.as_str(), wire_task_id.as_str()), ("t", "t"));
+        assert_eq!((offer.hostname.as_str(), offer.resources.len()), ("b.example", 0));
+    }
+
+    #[test]
+    fn several_tasks_share_one_offer_and_one_accept() {
+        let mut bench = Bench::subscribed((0..5).map(|n| task(&format!("t{n}"))));
+        let effects = bench.offers(vec![offer("o1", "a", 3.0, 999.0), offer("o2", "b", 4.0, 999.0)]);
+        let launched: Vec<Vec<String>> = calls(&effects, Type::Accept)
+            .iter()
+            .map(|call| {
+                let launch = call.accept.as_ref().unwrap().operations[0].launch.as_ref().unwrap();
+                launch.task_infos.iter().map(|info| info.task_id.value.clone()).collect()
+            })
+            .collect();
+        assert_eq!(launched, [vec!["t0", "t1", "t2"], vec!["t3", "t4"]]);
+        assert!(calls(&effects, Type::Decline).is_empty());
+    }
+
+    #[test]
+    fn a_small_task_does_not_wait_behind_a_big_one() {
+        let mut big = task("big");
+        big.info.resources = resources(8.0, 128.0);
+        let mut bench = Bench::subscribed([big, task("small")]);
+        let effects = bench.offers(vec![offer("o", "a", 2.0, 999.0)]);
+        assert!(matches!(&effects[0], Effect::Placed { task_id, .. } if task_id == "small"));
+        let effects = bench.offers(vec![offer("p", "b", 8.0, 999.0)]);
+        assert!(matches!(&effects[0], Effect::Placed { task_id, .. } if task_id == "big"));
+    }
+
+    #[test]
+    fn ten_minutes_of_small_offers_do_not_keep_a_task_from_the_first_that_fits() {
+        let mut bench = Bench::subscribed([task("t")]);
+        for n in 0..60 {
+            let effects = bench.offers(vec![offer(&format!("o{n}"), "a", 0.5, 999.0)]);
+            assert_eq!(refuse_seconds(&effects), [5.0]);
+            assert!(calls(&effects, Type::Suppress).is_empty(), "it still waits");
+            bench.wait(s(10));
+        }
+        let effects = bench.offers(vec![offer("fit", "a", 1.0, 999.0)]);
+        assert_eq!(calls(&effects, Type::Accept).len(), 1);
+    }
+
+    #[test]
+    fn starved_of_offers_it_asks_again() {
+        let mut bench = Bench::subscribed([task("t")]);
+        let effects = bench.wait(s(95));
+        assert_eq!(calls(&effects, Type::Revive).len(), 3);
+    }
+
+    #[test]
+    fn while_nobody_waits_offers_are_suppressed_and_declined_for_long() {
+        let mut bench = Bench::subscribed([]);
+        let effects = bench.offers(vec![offer("o", "a", 1.0, 999.0)]);
+        assert_eq!(refuse_seconds(&effects), [3600.0]);
+        assert_eq!(short(&bench.input(Input::Add(Box::new(task("t"))))), ["REVIVE"]);
+        let effects = bench.offers(vec![offer("p", "a", 1.0, 999.0)]);
+        assert_eq!(short(&effects), ["placed", "Launching", "ACCEPT", "SUPPRESS"]);
+    }
+
+    #[test]
+    fn a_master_without_suppress_is_never_asked_for_it() {
+        let mut bench = Bench::with(super::super::Config { can_suppress: false, ..config() });
+        bench.input(Input::Tick);
+        assert_eq!(short(&bench.subscribe("m1")), ["Subscribed"]);
+        let effects = bench.offers(vec![offer("o", "a", 1.0, 999.0)]);
+        assert_eq!((short(&effects), refuse_seconds(&effects)), (vec!["DECLINE".to_owned()], vec![3600.0]));
+        assert_eq!(short(&bench.input(Input::Add(Box::new(task("t"))))), ["REVIVE"]);
+    }
+
+    #[test]
+    fn offers_are_revived_only_when_the_need_changes() {
+        let mut bench = Bench::subscribed([task("t1")]);
+        assert!(bench.input(Input::Add(Box::new(task("t2")))).is_empty());
+        let mut small = task("small");
+        small.info.resources = resources(0.1, 32.0);
+        assert!(bench.input(Input::Add(Box::new(small.clone()))).is_empty(), "nothing was declined yet");
+        bench.offers(vec![offer("o", "a", 0.2, 64.0)]);
+        small.info.task_id.value = "small2".to_owned();
+        small.info.resources = resources(0.1, 31.0);
+        assert_eq!(short(&bench.input(Input::Add(Box::new(small)))), ["REVIVE"]);
+    }
+
+    #[test]
+    fn calls_about_offers_that_fail_are_repeated_with_back_off() {
+        let mut bench = Bench::subscribed([]);
+        let mut effects = bench.input(Input::Add(Box::new(task("t"))));
+        for pause in [ms(500), s(1), s(2)] {
+            let call = calls(&effects, Type::Revive).remove(0);
+            assert!(bench.input(Input::CallFailed { call: Box::new(call), reason: "500".to_owned() }).is_empty());
+            assert!(calls(&bench.wait(pause - ms(1)), Type::Revive).is_empty());
+            effects = bench.wait(ms(1));
+        }
+        let declined = bench.offers(vec![offer("o", "a", 0.5, 999.0)]);
+        let call = calls(&declined, Type::Decline).remove(0);
+        bench.input(Input::CallFailed { call: Box::new(call.clone()), reason: "500".to_owned() });
+        assert_eq!(calls(&bench.wait(ms(500)), Type::Decline), [call]);
+    }
+
+    #[test]
+    fn the_user_is_told_what_is_missing_after_a_second_then_on_change_and_every_ten_seconds() {
+        let mut bench = Bench::subscribed([task("t")]);
+        assert_eq!(waiting(&bench.wait(ms(999))), []);
+        assert_eq!(waiting(&bench.wait(ms(1))), [(1, 0, vec![])]);
+        bench.offers(vec![offer("o1", "a", 4.0, 28.0), offer("o2", "b", 0.5, 100.0), offer("o3", "c", 1.0, 120.0)]);
+        let reasons =
+            vec!["mem short by 8 MB on 3 agents (best: c.example)", "cpus short by 0.5 on 1 agent (b.example)"];
+        let reasons: Vec<String> = reasons.into_iter().map(str::to_owned).collect();
+        assert_eq!(waiting(&bench.wait(s(5))), [(2, 3, reasons.clone())]);
+        assert_eq!(waiting(&bench.wait(s(11))), [(12, 3, reasons)]);
+    }
+
+    #[test]
+    fn without_a_master_nobody_is_told_what_is_missing() {
+        let mut bench = Bench::new();
+        bench.input(Input::Add(Box::new(task("t"))));
+        assert_eq!(waiting(&bench.wait(s(20))), []);
+    }
+
+    #[test]
+    fn the_offer_timeout_says_what_was_missing() {
+        for (offers, text) in [
+            (vec![], "no agent offered anything to role \"*\"; check that agents are up"),
+            (vec![offer("o", "a", 0.5, 999.0)], "1 agents offered, cpus short by 0.5 on 1 agent (a.example); it needs"),
+        ] {
+            let mut task = task("t");
+            task.offer_timeout = Some(s(60));
+            let mut bench = Bench::subscribed([task]);
+            bench.offers(offers);
+            assert!(bench.wait(ms(59_999)).iter().all(|effect| !matches!(effect, Effect::Ended { .. })));
+            let effects = bench.wait(ms(1));
+            let outcome = effects.iter().find_map(|effect| match effect {
+                Effect::Ended { outcome: Outcome::TimedOut(text), .. } => Some(text),
+                _ => None,
+            });
+            assert!(outcome.unwrap().contains(text), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn the_offer_timeout_does_not_count_once_an_offer_fits() {
+        let mut task = task("t");
+        task.offer_timeout = Some(s(60));
+        let mut bench = Bench::subscribed([task]);
+        bench.offers(vec![offer("o", "a", 1.0, 128.0)]);
+        bench.update(status("t", TaskState::TaskRunning));
+        assert!(bench.wait(s(100)).is_empty());
+    }
+
+    #[test]
+    fn a_task_added_twice_runs_once() {
+        let mut bench = Bench::subscribed([task("t")]);
+        assert_eq!(short(&bench.input(Input::Add(Box::new(task("t"))))), ["Notice"]);
+        let effects = bench.offers(vec![offer("o", "a", 9.0, 9999.0)]);
+        assert_eq!(short(&effects), ["placed", "Launching", "ACCEPT", "SUPPRESS"]);
+    }
+}

@@ -1,0 +1,1193 @@
+//! One task, from `Add` to its end. Each input gives a `Step`: what was applied and what follows from it, or why it was not.
+//!
+//! ```text
+//!    Add                accept               STAGING      STARTING     RUNNING
+//! ---------> waiting ------------> launching -------> staging ------> starting ------> running      (forward only, may skip)
+//!   offer      ^ |                     |                  |              |               |
+//!   timeout    | |                     |                  |   UNREACHABLE, or the master does not know it (yet)
+//!              | |                     |                  v              v               v
+//!              | |                     `------------------------------ lost <------------'
+//!              | |                                                     |  ^
+//!              `-|-- never ran: dropped, or the cluster proves that it |  `-> back to where it was, when it is heard of
+//!                |   does not know it and nothing was ever heard of it |
+//!                |                                                     v
+//!                |        interrupt, or run timeout:                killing
+//!                v                                                     |  terminal, unknown, or no answer for too long
+//!              ended <------------------------------------------------'   (and from each state: a terminal update)
+//! ```
+//!
+//! - **waiting**: in the queue for offers. Ends here by interrupt or offer timeout.
+//! - **launching**: ACCEPT was posted, nothing was heard. Whether it arrived may be in doubt; then the offer is declined
+//!   (which takes it off the table if the ACCEPT has not used it) and the master is asked. Only its answer launches again.
+//! - **staging**: the master knows the task; the agent has said nothing.
+//! - **starting**, **running**: the agent or the executor reports. From the first RUNNING, the run timeout counts.
+//! - **killing**: KILL was sent and is repeated until the end. The outcome is already known: the kill's cause.
+//! - **lost**: its agent is cut off, or a new master has not met it. Not over: bounded by `LOST_LIMIT`.
+//! - **ended**: over; `core` forgets it.
+
+use std::time::Duration;
+
+use proto::mesos::task_status::{Reason, Source};
+use proto::mesos::{TaskState, TaskStatus};
+
+use super::offers::ShapeId;
+use super::reconcile::Proof;
+use super::{Task, Time, message};
+use crate::exit::Outcome;
+
+/// After an ACCEPT, the master or the agent says something within milliseconds; else ask.
+const LAUNCH_SILENCE: Duration = Duration::from_secs(15);
+
+/// What the master says, word for word, of an ACCEPT that comes when the agent is already gone (0.24 to 1.11). With other
+/// words, the same reasons mean that the agent went away with a task that it had been given.
+const DROPPED_AT_THE_DOOR: [&str; 4] = ["Agent removed", "Agent disconnected", "Slave removed", "Slave disconnected"];
+
+/// How long a task may be lost. An agent restarted by hand, or by a slow reboot, is back by then.
+const LOST_LIMIT: Duration = Duration::from_secs(20 * 60);
+
+/// Between the first two KILLs; doubles. One KILL is enough unless it is lost on the way.
+const FIRST_KILL_REPEAT: Duration = Duration::from_secs(2);
+
+/// Where doubling ends.
+const LAST_KILL_REPEAT: Duration = Duration::from_secs(16);
+
+/// Beyond the grace period: the engine stops the container, the agent resends a lost update after 10 s and again after 20 s.
+const KILL_LIMIT: Duration = Duration::from_secs(35);
+
+/// After a forced kill: who asks twice does not want to wait.
+const FORCED_KILL_LIMIT: Duration = Duration::from_secs(10);
+
+/// A task and where it stands.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) task: Box<Task>,
+    pub(super) added_at: Time,
+    /// How often an offer was accepted for it.
+    pub(super) launches: u32,
+    /// The deadline that `core` has put into its timers.
+    pub(super) scheduled: Option<Time>,
+    /// Where it waits, see `offers`.
+    pub(super) shape: ShapeId,
+    state: State,
+    run_deadline: Option<Time>,
+    last_reported: Option<(TaskState, Option<bool>)>,
+}
+
+#[derive(Debug)]
+pub(super) enum State {
+    /// In the queue since then.
+    Waiting { since: Time },
+    /// ACCEPT was posted; `ask_at` is when silence becomes suspicious.
+    Launching { placement: Placement, ask_at: Option<Time> },
+    /// The master knows it.
+    Staging { placement: Placement },
+    /// The executor prepares it.
+    Starting { placement: Placement },
+    /// It runs.
+    Running { placement: Placement },
+    /// It was asked to end.
+    Killing { placement: Placement, kill: Kill },
+    /// Nobody knows.
+    Lost { placement: Placement, since: Time, cause: Cut },
+    /// Over; nothing follows.
+    Ended,
+}
+
+/// Where a task was launched.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Placement {
+    /// The task's id on the wire.
+    pub(super) wire_id: String,
+    pub(super) agent_id: String,
+    pub(super) hostname: String,
+    pub(super) offer_id: String,
+    /// In which the offer was accepted, see `reconcile`.
+    pub(super) subscription: u32,
+    pub(super) doubt: Doubt,
+    /// Whether the agent or the executor ever reported it. If not, it may be launched again once that is proven safe.
+    pub(super) is_heard: bool,
+}
+
+/// Whether the ACCEPT may still be on its way when the master says that it does not know the task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// It was posted, and nobody says that it failed.
+    None,
+    /// It may arrive late, but a DECLINE of its offer was posted before the question.
+    Fenced,
+    /// It may arrive late, and the DECLINE may not have arrived either.
+    Open,
+}
+
+/// Why nobody knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// The master does not reach the agent, or has not met it.
+    Agent,
+    /// The master knows that the task has ended, but not with which code: that comes with the agent's own update, which it
+    /// repeats until it is acknowledged.
+    Ending,
+}
+
+/// A kill in progress.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Kill {
+    cause: Cause,
+    pub(super) grace: Duration,
+    is_forced: bool,
+    repeat_in: Duration,
+    repeat_at: Time,
+    give_up_at: Time,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Cause {
+    Interrupted(u8),
+    /// "timed out after 10s".
+    TimedOut(String),
+}
+
+/// What an input did.
+#[derive(Debug, PartialEq)]
+pub(super) enum Step {
+    Applied(Applied),
+    /// Nothing changed, and that is fine.
+    Ignored(&'static str),
+    /// The input makes no sense in this state.
+    Refused(&'static str),
+}
+
+#[derive(Debug, PartialEq)]
+pub(super) struct Applied {
+    /// The update is the first of its kind: report it.
+    pub(super) is_news: bool,
+    /// Worth telling a person.
+    pub(super) notice: Option<String>,
+    pub(super) then: Then,
+}
+
+#[derive(Debug, PartialEq)]
+pub(super) enum Then {
+    Nothing,
+    /// Ask the master about it now, behind a DECLINE of its offer if there is doubt.
+    Ask,
+    /// Its agent is cut off: go on asking.
+    KeepAsking,
+    /// The master does not know it, which proves nothing before its agent has joined: go on asking, and let offers come.
+    AwaitAgent,
+    /// It never ran: call `relaunch` and queue it again.
+    Relaunch {
+        why: String,
+    },
+    /// Send KILL.
+    Kill {
+        /// Not a mere repeat.
+        is_new: bool,
+    },
+    /// No offer came in time: `core` knows what was missing.
+    EndWaiting,
+    /// Over. If it is not confirmed, it may still run, and must be killed should it ever be heard of.
+    End {
+        outcome: Outcome,
+        is_confirmed: bool,
+    },
+}
+
+/// What a status update says about a task, before asking what that means in its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum News {
+    /// STAGING, STARTING, RUNNING, KILLING.
+    Alive(TaskState),
+    /// Over, by whoever ran it, or refused for good.
+    Ended,
+    /// Over, says the master when asked: without the code.
+    EndedSomehow,
+    /// The master dropped the ACCEPT: this copy of it, at least.
+    AcceptDropped,
+    /// TASK_DROPPED, or the agent was gone when the ACCEPT came.
+    NeverRan,
+    /// The master lost the agent.
+    AgentLost,
+    /// Asked, the master does not know the task.
+    Unknown,
+    /// Asked, the master knows the agent, and the agent does not know the task.
+    Gone,
+    /// The agent is cut off.
+    Unreachable,
+}
+
+impl Entry {
+    pub(super) fn new(task: Box<Task>, now: Time, shape: ShapeId) -> Self {
+        Self {
+            task,
+            added_at: now,
+            launches: 0,
+            scheduled: None,
+            shape,
+            state: State::Waiting { since: now },
+            run_deadline: None,
+            last_reported: None,
+        }
+    }
+
+    /// As given in `Add`.
+    pub(super) fn id(&self) -> &str {
+        &self.task.info.task_id.value
+    }
+
+    pub(super) fn state(&self) -> &State {
+        &self.state
+    }
+
+    pub(super) fn placement(&self) -> Option<&Placement> {
+        match &self.state {
+            State::Waiting { .. } | State::Ended => None,
+            State::Launching { placement, .. }
+            | State::Staging { placement }
+            | State::Starting { placement }
+            | State::Running { placement }
+            | State::Killing { placement, .. }
+            | State::Lost { placement, .. } => Some(placement),
+        }
+    }
+
+    fn placement_mut(&mut self) -> Option<&mut Placement> {
+        match &mut self.state {
+            State::Waiting { .. } | State::Ended => None,
+            State::Launching { placement, .. }
+            | State::Staging { placement }
+            | State::Starting { placement }
+            | State::Running { placement }
+            | State::Killing { placement, .. }
+            | State::Lost { placement, .. } => Some(placement),
+        }
+    }
+
+    pub(super) fn kill(&self) -> Option<&Kill> {
+        match &self.state {
+            State::Killing { kill, .. } => Some(kill),
+            State::Waiting { .. }
+            | State::Launching { .. }
+            | State::Staging { .. }
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Lost { .. }
+            | State::Ended => None,
+        }
+    }
+
+    /// An offer was accepted for it.
+    pub(super) fn accepted(&mut self, now: Time, placement: Placement) -> Step {
+        match self.state {
+            State::Waiting { .. } => {
+                self.launches += 1;
+                self.state = State::Launching { placement, ask_at: Some(now + LAUNCH_SILENCE) };
+                Step::applied(Then::Nothing)
+            }
+            State::Launching { .. }
+            | State::Staging { .. }
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Killing { .. }
+            | State::Lost { .. } => Step::Refused("it has an offer"),
+            State::Ended => Step::Refused("it is over"),
+        }
+    }
+
+    /// Back to waiting; gives the placement that came to nothing.
+    pub(super) fn relaunch(&mut self, now: Time) -> Option<Placement> {
+        self.run_deadline = None;
+        self.last_reported = None;
+        self.replace(State::Waiting { since: now })
+    }
+
+    /// A placement that was given up for never having run is heard of after all, before the task got another.
+    pub(super) fn adopt(&mut self, placement: Placement) -> Step {
+        match self.state {
+            State::Waiting { .. } => {
+                self.state = State::Launching { placement, ask_at: None };
+                Step::applied(Then::Nothing)
+            }
+            State::Launching { .. }
+            | State::Staging { .. }
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Killing { .. }
+            | State::Lost { .. } => Step::Refused("it has another placement"),
+            State::Ended => Step::Refused("it is over"),
+        }
+    }
+
+    /// The end, whatever came before; gives the placement.
+    pub(super) fn end(&mut self) -> Option<Placement> {
+        self.replace(State::Ended)
+    }
+
+    fn replace(&mut self, next: State) -> Option<Placement> {
+        match std::mem::replace(&mut self.state, next) {
+            State::Waiting { .. } | State::Ended => None,
+            State::Launching { placement, .. }
+            | State::Staging { placement }
+            | State::Starting { placement }
+            | State::Running { placement }
+            | State::Killing { placement, .. }
+            | State::Lost { placement, .. } => Some(placement),
+        }
+    }
+
+    /// The outcome when nothing else is known: a kill's cause goes first.
+    pub(super) fn outcome(&self, own: Outcome) -> Outcome {
+        match self.kill() {
+            Some(Kill { cause: Cause::Interrupted(signal), .. }) => Outcome::Interrupted(*signal),
+            Some(Kill { cause: Cause::TimedOut(why), .. }) => {
+                Outcome::TimedOut(format!("task {:?} {why}; allow more with --timeout", self.id()))
+            }
+            None => own,
+        }
+    }
+
+    /// `Failed`, naming the task and its agent.
+    fn failed(&self, what: &str) -> Outcome {
+        Outcome::Failed(match self.placement() {
+            Some(placement) => format!("task {:?} on {}: {what}", self.id(), placement.hostname),
+            None => format!("task {:?}: {what}", self.id()),
+        })
+    }
+
+    /// A status update for its present placement. `proof`: what it means if it says that the task is unknown.
+    pub(super) fn status(&mut self, now: Time, status: &TaskStatus, proof: Proof) -> Step {
+        let news = News::of(status);
+        let was_heard = self.placement().is_some_and(|placement| placement.is_heard);
+        if is_from_agent(status)
+            && let Some(placement) = self.placement_mut()
+        {
+            placement.is_heard = true;
+        }
+        match news {
+            News::Alive(state) => self.alive(now, state, status.healthy),
+            News::Ended => self.over(status),
+            News::EndedSomehow => self.over_somehow(now, status),
+            News::AcceptDropped => self.accept_dropped(was_heard),
+            News::NeverRan => self.never_ran(status, was_heard),
+            News::AgentLost => self.agent_lost(status),
+            News::Unknown => self.unknown(now, proof, was_heard),
+            News::Gone => self.unknown(now, Proof::NeverRan, was_heard),
+            News::Unreachable => self.unreachable(now),
+        }
+    }
+
+    fn alive(&mut self, now: Time, state: TaskState, healthy: Option<bool>) -> Step {
+        let known = match &self.state {
+            State::Waiting { .. } => return Step::Refused("it has no placement"),
+            State::Ended => return Step::Ignored("it is over"),
+            State::Launching { .. } => 0,
+            State::Staging { .. } => 1,
+            State::Starting { .. } => 2,
+            State::Running { .. } => 3,
+            State::Killing { .. } => self.last_reported.map_or(0, |(reported, _)| rank(reported)),
+            State::Lost { .. } => 0,
+        };
+        if rank(state) < known {
+            return Step::Ignored("older than what is known");
+        }
+        let was_lost = matches!(self.state, State::Lost { cause: Cut::Agent, .. });
+        if !matches!(self.state, State::Killing { .. })
+            && let Some(placement) = self.replace(State::Ended)
+        {
+            self.state = match rank(state) {
+                0 | 1 => State::Staging { placement },
+                2 => State::Starting { placement },
+                _ => State::Running { placement },
+            };
+        }
+        if rank(state) >= 3 && self.run_deadline.is_none() {
+            self.run_deadline = self.task.run_timeout.map(|timeout| now.saturating_add(timeout));
+        }
+        let is_news = self.is_news(state, healthy);
+        let notice = was_lost.then(|| format!("task {:?} is back", self.id()));
+        Step::Applied(Applied { is_news, notice, then: Then::Nothing })
+    }
+
+    fn is_news(&mut self, state: TaskState, healthy: Option<bool>) -> bool {
+        let is_news = self.last_reported != Some((state, healthy));
+        self.last_reported = Some((state, healthy));
+        is_news
+    }
+
+    fn over(&mut self, status: &TaskStatus) -> Step {
+        match &self.state {
+            State::Waiting { .. } => return Step::Refused("it has no placement"),
+            State::Ended => return Step::Ignored("it is over"),
+            State::Launching { .. }
+            | State::Staging { .. }
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Killing { .. }
+            | State::Lost { .. } => {}
+        }
+        let own = match message::outcome(status) {
+            Outcome::Failed(what) => self.failed(&what),
+            own @ (Outcome::Exited(_) | Outcome::Signaled(_) | Outcome::TimedOut(_) | Outcome::Interrupted(_)) => own,
+        };
+        let then = Then::End { outcome: self.outcome(own), is_confirmed: is_certain_end(status.state()) };
+        Step::Applied(Applied { is_news: true, notice: None, then })
+    }
+
+    /// A kill's outcome needs no code; else the agent's own update will tell.
+    fn over_somehow(&mut self, now: Time, status: &TaskStatus) -> Step {
+        match &self.state {
+            State::Waiting { .. } => Step::Refused("it has no placement"),
+            State::Ended => Step::Ignored("it is over"),
+            State::Killing { .. } => self.over(status),
+            State::Lost { cause: Cut::Ending, .. } => Step::applied(Then::KeepAsking),
+            State::Launching { .. }
+            | State::Staging { .. }
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Lost { cause: Cut::Agent, .. } => {
+                self.lose(now, Cut::Ending);
+                Step::applied(Then::KeepAsking)
+            }
+        }
+    }
+
+    /// A second copy of the ACCEPT is dropped like this, too, while the task of the first one lives: so ask.
+    fn accept_dropped(&mut self, was_heard: bool) -> Step {
+        if was_heard {
+            return Step::Ignored("it was launched by an earlier copy of the ACCEPT");
+        }
+        match &self.state {
+            State::Launching { .. } | State::Staging { .. } | State::Killing { .. } | State::Lost { .. } => {
+                self.doubt()
+            }
+            State::Starting { .. } | State::Running { .. } => {
+                Step::Ignored("it was launched by an earlier copy of the ACCEPT")
+            }
+            State::Waiting { .. } => Step::Refused("it has no placement"),
+            State::Ended => Step::Ignored("it is over"),
+        }
+    }
+
+    /// The ACCEPT may not have arrived: nobody knows, so ask.
+    pub(super) fn accept_failed(&mut self) -> Step {
+        match &self.state {
+            State::Launching { .. } | State::Killing { .. } | State::Lost { .. } => self.doubt(),
+            State::Staging { .. } | State::Starting { .. } | State::Running { .. } => Step::Ignored("it has arrived"),
+            State::Waiting { .. } => Step::Ignored("it was given up before"),
+            State::Ended => Step::Ignored("it is over"),
+        }
+    }
+
+    fn doubt(&mut self) -> Step {
+        if let Some(placement) = self.placement_mut() {
+            placement.doubt = Doubt::Fenced;
+        }
+        if let State::Launching { ask_at, .. } = &mut self.state {
+            *ask_at = None;
+        }
+        Step::applied(Then::Ask)
+    }
+
+    /// The DECLINE that stands between a doubtful ACCEPT and the question about it may not have arrived.
+    pub(super) fn fence_failed(&mut self) {
+        if let Some(placement) = self.placement_mut()
+            && placement.doubt == Doubt::Fenced
+        {
+            placement.doubt = Doubt::Open;
+        }
+    }
+
+    /// The DECLINE was posted (again), just before the question.
+    pub(super) fn fenced(&mut self) {
+        if let Some(placement) = self.placement_mut()
+            && placement.doubt == Doubt::Open
+        {
+            placement.doubt = Doubt::Fenced;
+        }
+    }
+
+    /// A new subscription ends all offers of the one before: an ACCEPT that is still on its way comes to nothing.
+    pub(super) fn resubscribed(&mut self) {
+        if let Some(placement) = self.placement_mut() {
+            placement.doubt = Doubt::None;
+        }
+        if let State::Launching { ask_at, .. } = &mut self.state {
+            *ask_at = None;
+        }
+    }
+
+    fn never_ran(&mut self, status: &TaskStatus, was_heard: bool) -> Step {
+        match &self.state {
+            State::Waiting { .. } => Step::Refused("it has no placement"),
+            State::Ended => Step::Ignored("it is over"),
+            State::Killing { .. } => self.over(status),
+            State::Launching { .. }
+            | State::Staging { .. }
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Lost { .. } => {
+                if was_heard {
+                    self.over(status)
+                } else {
+                    Step::applied(Then::Relaunch { why: message::explain(status) })
+                }
+            }
+        }
+    }
+
+    fn agent_lost(&mut self, status: &TaskStatus) -> Step {
+        match &self.state {
+            State::Waiting { .. } => return Step::Refused("it has no placement"),
+            State::Ended => return Step::Ignored("it is over"),
+            State::Launching { .. }
+            | State::Staging { .. }
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Killing { .. }
+            | State::Lost { .. } => {}
+        }
+        let notice = self.kill().is_some().then(|| format!("task {:?} was lost with its agent", self.id()));
+        let outcome = self.outcome(self.failed(&message::explain(status)));
+        Step::Applied(Applied { is_news: true, notice, then: Then::End { outcome, is_confirmed: false } })
+    }
+
+    fn unknown(&mut self, now: Time, proof: Proof, was_heard: bool) -> Step {
+        let is_doubtful = self.placement().is_some_and(|placement| placement.doubt == Doubt::Open);
+        let proof = if is_doubtful && !was_heard { Proof::Nothing } else { proof };
+        match &self.state {
+            State::Waiting { .. } => return Step::Refused("it has no placement"),
+            State::Ended => return Step::Ignored("it is over"),
+            State::Killing { .. } => match proof {
+                Proof::Nothing => return Step::applied(Then::AwaitAgent),
+                Proof::Over | Proof::NeverRan => {
+                    let outcome = self.outcome(Outcome::Interrupted(0));
+                    return Step::applied(Then::End { outcome, is_confirmed: false });
+                }
+            },
+            State::Launching { .. }
+            | State::Staging { .. }
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Lost { .. } => {}
+        }
+        match (proof, was_heard) {
+            (Proof::NeverRan, false) => {
+                Step::applied(Then::Relaunch { why: "the launch never reached its agent".to_owned() })
+            }
+            (Proof::NeverRan | Proof::Over, true) => {
+                let outcome = self.failed(
+                    "the cluster does not know the task any more, nor how it ended; \
+                     check what it did, then launch again",
+                );
+                Step::applied(Then::End { outcome, is_confirmed: false })
+            }
+            (Proof::Over, false) | (Proof::Nothing, _) => self.await_agent(now, is_doubtful),
+        }
+    }
+
+    fn await_agent(&mut self, now: Time, is_doubtful: bool) -> Step {
+        if matches!(self.state, State::Lost { .. }) {
+            return Step::applied(Then::AwaitAgent);
+        }
+        let newcomer = self.placement().filter(|_| !is_doubtful);
+        let notice = newcomer.map(|placement| {
+            let (id, host) = (self.id(), &placement.hostname);
+            format!("the master does not know task {id:?}; waiting for a sign of agent {host}")
+        });
+        self.lose(now, Cut::Agent);
+        Step::Applied(Applied { is_news: false, notice, then: Then::AwaitAgent })
+    }
+
+    fn unreachable(&mut self, now: Time) -> Step {
+        match &self.state {
+            State::Waiting { .. } => return Step::Refused("it has no placement"),
+            State::Ended => return Step::Ignored("it is over"),
+            State::Lost { .. } => {
+                let is_news = self.is_news(TaskState::TaskUnreachable, None);
+                return Step::Applied(Applied { is_news, notice: None, then: Then::KeepAsking });
+            }
+            // The agent will be told to end the task when it is back, because the framework is gone by then.
+            State::Killing { placement, .. } => {
+                let notice = format!(
+                    "agent {} cannot be reached: task {:?} may run until it is back",
+                    placement.hostname,
+                    self.id()
+                );
+                let then = Then::End { outcome: self.outcome(Outcome::Interrupted(0)), is_confirmed: false };
+                return Step::Applied(Applied { is_news: true, notice: Some(notice), then });
+            }
+            State::Launching { .. } | State::Staging { .. } | State::Starting { .. } | State::Running { .. } => {}
+        }
+        let notice = self.placement().map(|placement| {
+            format!(
+                "agent {} of task {:?} cannot be reached; waiting up to {LOST_LIMIT:?} for it",
+                placement.hostname,
+                self.id()
+            )
+        });
+        self.lose(now, Cut::Agent);
+        let is_news = self.is_news(TaskState::TaskUnreachable, None);
+        Step::Applied(Applied { is_news, notice, then: Then::KeepAsking })
+    }
+
+    fn lose(&mut self, now: Time, cause: Cut) {
+        if let Some(placement) = self.replace(State::Ended) {
+            self.state = State::Lost { placement, since: now, cause };
+        }
+    }
+
+    /// The user wants it to end; the second time at once.
+    pub(super) fn interrupt(&mut self, now: Time, signal: u8, grace: Option<Duration>) -> Step {
+        match &mut self.state {
+            State::Waiting { .. } => {
+                Step::applied(Then::End { outcome: Outcome::Interrupted(signal), is_confirmed: true })
+            }
+            State::Killing { kill, .. } if kill.is_forced => Step::Ignored("already forced"),
+            State::Killing { kill, .. } => {
+                kill.is_forced = true;
+                kill.grace = Duration::ZERO;
+                kill.repeat_in = FIRST_KILL_REPEAT;
+                kill.repeat_at = now + FIRST_KILL_REPEAT;
+                kill.give_up_at = now + FORCED_KILL_LIMIT;
+                Step::applied(Then::Kill { is_new: true })
+            }
+            State::Launching { .. }
+            | State::Staging { .. }
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Lost { .. } => {
+                let grace = grace.unwrap_or(self.task.kill_grace);
+                self.start_kill(now, Cause::Interrupted(signal), grace)
+            }
+            State::Ended => Step::Ignored("it is over"),
+        }
+    }
+
+    fn start_kill(&mut self, now: Time, cause: Cause, grace: Duration) -> Step {
+        let Some(placement) = self.replace(State::Ended) else { return Step::Refused("it has no placement") };
+        let kill = Kill {
+            cause,
+            grace,
+            is_forced: grace.is_zero(),
+            repeat_in: FIRST_KILL_REPEAT,
+            repeat_at: now + FIRST_KILL_REPEAT,
+            give_up_at: now.saturating_add(grace).saturating_add(KILL_LIMIT),
+        };
+        self.state = State::Killing { placement, kill };
+        Step::applied(Then::Kill { is_new: true })
+    }
+
+    /// When to call `tick` at the latest.
+    pub(super) fn due(&self) -> Option<Time> {
+        match &self.state {
+            State::Waiting { .. } => self.task.offer_timeout.map(|timeout| self.added_at.saturating_add(timeout)),
+            State::Launching { ask_at, .. } => *ask_at,
+            State::Staging { .. } | State::Starting { .. } | State::Ended => None,
+            State::Running { .. } => self.run_deadline,
+            State::Killing { kill, .. } => Some(kill.repeat_at.min(kill.give_up_at)),
+            State::Lost { since, .. } => {
+                Some(self.run_deadline.unwrap_or(Time::MAX).min(since.saturating_add(LOST_LIMIT)))
+            }
+        }
+    }
+
+    /// `due` has passed.
+    pub(super) fn tick(&mut self, now: Time) -> Step {
+        if self.due().is_none_or(|due| due > now) {
+            return Step::Ignored("nothing is due");
+        }
+        match &mut self.state {
+            State::Waiting { .. } => Step::applied(Then::EndWaiting),
+            State::Launching { ask_at, .. } => {
+                *ask_at = None;
+                Step::applied(Then::Ask)
+            }
+            State::Staging { .. } | State::Starting { .. } | State::Ended => Step::Ignored("nothing is due"),
+            State::Running { .. } => self.run_timed_out(now),
+            State::Killing { kill, .. } if kill.give_up_at <= now => {
+                let notice = format!("nobody confirms that task {:?} has ended; it may still run", self.id());
+                let then = Then::End { outcome: self.outcome(Outcome::Interrupted(0)), is_confirmed: false };
+                Step::Applied(Applied { is_news: false, notice: Some(notice), then })
+            }
+            State::Killing { kill, .. } => {
+                kill.repeat_in = (kill.repeat_in * 2).min(LAST_KILL_REPEAT);
+                kill.repeat_at = now + kill.repeat_in;
+                Step::applied(Then::Kill { is_new: false })
+            }
+            State::Lost { .. } if self.run_deadline.is_some_and(|deadline| deadline <= now) => self.run_timed_out(now),
+            State::Lost { cause, .. } => {
+                let what = match cause {
+                    Cut::Agent => "its agent did not come back",
+                    Cut::Ending => "the task has ended, but its agent did not report how",
+                };
+                let outcome = self.failed(&format!(
+                    "{what} within {LOST_LIMIT:?}; the task may have run: check what it did, then launch again"
+                ));
+                Step::applied(Then::End { outcome, is_confirmed: false })
+            }
+        }
+    }
+
+    fn run_timed_out(&mut self, now: Time) -> Step {
+        let timeout = self.task.run_timeout.unwrap_or_default();
+        let grace = self.task.kill_grace;
+        self.start_kill(now, Cause::TimedOut(format!("timed out after {timeout:?}")), grace)
+    }
+}
+
+impl Kill {
+    /// For people: "interrupted", "timed out after 10s".
+    pub(super) fn why(&self) -> String {
+        match &self.cause {
+            Cause::Interrupted(_) => "interrupted".to_owned(),
+            Cause::TimedOut(why) => why.clone(),
+        }
+    }
+}
+
+impl Step {
+    fn applied(then: Then) -> Self {
+        Self::Applied(Applied { is_news: false, notice: None, then })
+    }
+}
+
+impl News {
+    fn of(status: &TaskStatus) -> Self {
+        let reason = status.reason.and_then(|number| Reason::try_from(number).ok());
+        let is_answer = matches!(reason, Some(Reason::Reconciliation | Reason::TaskUnknown | Reason::AgentUnknown));
+        match status.state() {
+            state @ (TaskState::TaskStaging
+            | TaskState::TaskStarting
+            | TaskState::TaskRunning
+            | TaskState::TaskKilling) => Self::Alive(state),
+            TaskState::TaskFailed | TaskState::TaskKilled if is_answer && !is_from_agent(status) => Self::EndedSomehow,
+            TaskState::TaskFinished | TaskState::TaskFailed | TaskState::TaskKilled | TaskState::TaskGoneByOperator => {
+                Self::Ended
+            }
+            TaskState::TaskUnknown => Self::Unknown,
+            TaskState::TaskUnreachable => Self::Unreachable,
+            TaskState::TaskGone if is_answer => Self::Gone,
+            TaskState::TaskError | TaskState::TaskDropped | TaskState::TaskLost
+                if reason == Some(Reason::InvalidOffers) =>
+            {
+                Self::AcceptDropped
+            }
+            TaskState::TaskError => Self::Ended,
+            TaskState::TaskDropped => Self::NeverRan,
+            TaskState::TaskLost if is_answer => Self::Unknown,
+            TaskState::TaskLost | TaskState::TaskGone
+                if !is_from_agent(status)
+                    && matches!(reason, Some(Reason::AgentRemoved | Reason::AgentDisconnected)) =>
+            {
+                match DROPPED_AT_THE_DOOR.contains(&status.message()) {
+                    true => Self::NeverRan,
+                    false => Self::AgentLost,
+                }
+            }
+            TaskState::TaskLost | TaskState::TaskGone => Self::Ended,
+        }
+    }
+}
+
+/// Whether the agent or the executor said it; only their updates carry a uuid.
+fn is_from_agent(status: &TaskStatus) -> bool {
+    let is_theirs = match status.source.and_then(|number| Source::try_from(number).ok()) {
+        Some(Source::Agent | Source::Executor) => true,
+        Some(Source::Master) | None => false,
+    };
+    let runs = matches!(status.state(), TaskState::TaskStarting | TaskState::TaskRunning | TaskState::TaskKilling);
+    is_theirs || runs || status.uuid.as_ref().is_some_and(|uuid| !uuid.is_empty())
+}
+
+/// Whether the task cannot run any more after this, or is only believed not to.
+fn is_certain_end(state: TaskState) -> bool {
+    match state {
+        TaskState::TaskFinished
+        | TaskState::TaskFailed
+        | TaskState::TaskKilled
+        | TaskState::TaskError
+        | TaskState::TaskDropped => true,
+        TaskState::TaskStaging
+        | TaskState::TaskStarting
+        | TaskState::TaskRunning
+        | TaskState::TaskKilling
+        | TaskState::TaskLost
+        | TaskState::TaskUnreachable
+        | TaskState::TaskGone
+        | TaskState::TaskGoneByOperator
+        | TaskState::TaskUnknown => false,
+    }
+}
+
+/// The order in which a living task's states come.
+fn rank(state: TaskState) -> u8 {
+    match state {
+        TaskState::TaskStaging => 1,
+        TaskState::TaskStarting => 2,
+        TaskState::TaskRunning => 3,
+        TaskState::TaskKilling => 4,
+        TaskState::TaskFinished
+        | TaskState::TaskFailed
+        | TaskState::TaskKilled
+        | TaskState::TaskLost
+        | TaskState::TaskError
+        | TaskState::TaskDropped
+        | TaskState::TaskUnreachable
+        | TaskState::TaskGone
+        | TaskState::TaskGoneByOperator
+        | TaskState::TaskUnknown => 0,
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::super::fixture::{from_master, s, status, task};
+    use super::*;
+
+    fn placement() -> Placement {
+        Placement {
+            wire_id: "t".to_owned(),
+            agent_id: "a".to_owned(),
+            hostname: "a.example".to_owned(),
+            offer_id: "o".to_owned(),
+            subscription: 1,
+            doubt: Doubt::None,
+            is_heard: false,
+        }
+    }
+
+    fn entry(state: &str) -> Entry {
+        let mut entry = Entry::new(Box::new(task("t")), s(0), 0);
+        let reach = |entry: &mut Entry, states: &[TaskState]| {
+            entry.accepted(s(0), placement());
+            for state in states {
+                entry.status(s(0), &status("t", *state), Proof::Nothing);
+            }
+        };
+        match state {
+            "waiting" => {}
+            "launching" => reach(&mut entry, &[]),
+            "staging" => {
+                reach(&mut entry, &[]);
+                entry.status(s(0), &from_master("t", TaskState::TaskStaging, Reason::Reconciliation), Proof::Nothing);
+            }
+            "starting" => reach(&mut entry, &[TaskState::TaskStarting]),
+            "running" => reach(&mut entry, &[TaskState::TaskRunning]),
+            "killing" => {
+                reach(&mut entry, &[TaskState::TaskRunning]);
+                entry.interrupt(s(0), 2, None);
+            }
+            "lost" => {
+                reach(&mut entry, &[TaskState::TaskRunning]);
+                entry.unreachable(s(0));
+            }
+            "ended" => {
+                reach(&mut entry, &[]);
+                entry.end();
+            }
+            other => panic!("no state {other}"),
+        }
+        assert_eq!(name(&entry), state);
+        entry
+    }
+
+    fn name(entry: &Entry) -> &'static str {
+        match entry.state() {
+            State::Waiting { .. } => "waiting",
+            State::Launching { .. } => "launching",
+            State::Staging { .. } => "staging",
+            State::Starting { .. } => "starting",
+            State::Running { .. } => "running",
+            State::Killing { .. } => "killing",
+            State::Lost { .. } => "lost",
+            State::Ended => "ended",
+        }
+    }
+
+    /// `ignored`, `refused`, what follows, or else the state it is in.
+    fn result(entry: &Entry, step: &Step) -> &'static str {
+        match step {
+            Step::Ignored(_) => "ignored",
+            Step::Refused(_) => "refused",
+            Step::Applied(applied) => match &applied.then {
+                Then::Nothing => name(entry),
+                Then::Ask => "ask",
+                Then::KeepAsking => "lost",
+                Then::AwaitAgent => "await",
+                Then::Relaunch { .. } => "again",
+                Then::Kill { .. } => "kill",
+                Then::EndWaiting => "end",
+                Then::End { .. } => "end",
+            },
+        }
+    }
+
+    /// What each update does in each state. `answer-`: an answer to RECONCILE; `?`: one that proves nothing, `~`: that it is
+    /// over, `!`: that it never ran.
+    const UPDATES: &str = "
+        .               waiting   launching  staging   starting  running   killing   lost      ended
+        STAGING         refused   staging    staging   ignored   ignored   ignored   staging   ignored
+        STARTING        refused   starting   starting  starting  ignored   ignored   starting  ignored
+        RUNNING         refused   running    running   running   running   killing   running   ignored
+        KILLING         refused   running    running   running   running   killing   running   ignored
+        FINISHED        refused   end        end       end       end       end       end       ignored
+        FAILED          refused   end        end       end       end       end       end       ignored
+        KILLED          refused   end        end       end       end       end       end       ignored
+        answer-failed   refused   lost       lost      lost      lost      end       lost      ignored
+        answer-finished refused   end        end       end       end       end       end       ignored
+        ERROR           refused   end        end       end       end       end       end       ignored
+        LOST            refused   end        end       end       end       end       end       ignored
+        invalid-offers  refused   ask        ask       ignored   ignored   ignored   ignored   ignored
+        DROPPED         refused   again      again     end       end       end       end       ignored
+        at-the-door     refused   again      again     end       end       end       end       ignored
+        agent-removed   refused   end        end       end       end       end       end       ignored
+        answer-unknown? refused   await      await     await     await     await     await     ignored
+        answer-unknown~ refused   await      await     end       end       end       end       ignored
+        answer-unknown! refused   again      again     end       end       end       end       ignored
+        answer-lost?    refused   await      await     await     await     await     await     ignored
+        answer-lost~    refused   await      await     end       end       end       end       ignored
+        answer-lost!    refused   again      again     end       end       end       end       ignored
+        answer-gone     refused   again      again     end       end       end       end       ignored
+        GONE            refused   end        end       end       end       end       end       ignored
+        agent-gone      refused   end        end       end       end       end       end       ignored
+        GONE_BY_OP      refused   end        end       end       end       end       end       ignored
+        UNREACHABLE     refused   lost       lost      lost      lost      end       lost      ignored
+    ";
+
+    fn update(name: &str) -> (TaskStatus, Proof) {
+        let proof = match name.chars().last() {
+            Some('!') => Proof::NeverRan,
+            Some('~') => Proof::Over,
+            _ => Proof::Nothing,
+        };
+        let own = |state| status("t", state);
+        let master = |state, reason| from_master("t", state, reason);
+        let status = match name.trim_end_matches(['!', '~', '?']) {
+            "STAGING" => master(TaskState::TaskStaging, Reason::Reconciliation),
+            "STARTING" => own(TaskState::TaskStarting),
+            "RUNNING" => own(TaskState::TaskRunning),
+            "KILLING" => own(TaskState::TaskKilling),
+            "FINISHED" => own(TaskState::TaskFinished),
+            "FAILED" => own(TaskState::TaskFailed),
+            "KILLED" => own(TaskState::TaskKilled),
+            "answer-failed" => master(TaskState::TaskFailed, Reason::Reconciliation),
+            "answer-finished" => master(TaskState::TaskFinished, Reason::Reconciliation),
+            "ERROR" => master(TaskState::TaskError, Reason::TaskInvalid),
+            "LOST" => own(TaskState::TaskLost),
+            "invalid-offers" => master(TaskState::TaskLost, Reason::InvalidOffers),
+            "DROPPED" => master(TaskState::TaskDropped, Reason::AgentDisconnected),
+            "at-the-door" => TaskStatus {
+                message: Some("Agent disconnected".to_owned()),
+                ..master(TaskState::TaskLost, Reason::AgentDisconnected)
+            },
+            "agent-removed" => master(TaskState::TaskLost, Reason::AgentRemoved),
+            "answer-unknown" => master(TaskState::TaskUnknown, Reason::Reconciliation),
+            "answer-lost" => master(TaskState::TaskLost, Reason::Reconciliation),
+            "answer-gone" => master(TaskState::TaskGone, Reason::Reconciliation),
+            "GONE" => own(TaskState::TaskGone),
+            "agent-gone" => master(TaskState::TaskGone, Reason::AgentRemoved),
+            "GONE_BY_OP" => master(TaskState::TaskGoneByOperator, Reason::AgentRemovedByOperator),
+            "UNREACHABLE" => master(TaskState::TaskUnreachable, Reason::AgentRemoved),
+            other => panic!("no update {other}"),
+        };
+        (status, proof)
+    }
+
+    #[test]
+    fn every_update_in_every_state_does_what_the_table_says() {
+        let mut rows = UPDATES.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let states = rows.find(|row| !row.is_empty()).unwrap();
+        for row in rows.filter(|row| !row.is_empty()) {
+            for (state, expected) in states[1..].iter().zip(&row[1..]) {
+                let mut entry = entry(state);
+                let (status, proof) = update(row[0]);
+                let step = entry.status(s(1), &status, proof);
+                assert_eq!(result(&entry, &step), *expected, "{} in {state}", row[0]);
+            }
+        }
+    }
+
+    #[test]
+    fn every_other_input_in_every_state_does_what_the_table_says() {
+        for (state, accepted, accept_failed, interrupt, adopt) in [
+            ("waiting", "launching", "ignored", "end", "launching"),
+            ("launching", "refused", "ask", "kill", "refused"),
+            ("staging", "refused", "ignored", "kill", "refused"),
+            ("starting", "refused", "ignored", "kill", "refused"),
+            ("running", "refused", "ignored", "kill", "refused"),
+            ("killing", "refused", "ask", "kill", "refused"),
+            ("lost", "refused", "ask", "kill", "refused"),
+            ("ended", "refused", "ignored", "ignored", "refused"),
+        ] {
+            let check = |input: &str, apply: &dyn Fn(&mut Entry) -> Step, expected: &str| {
+                let mut entry = entry(state);
+                let step = apply(&mut entry);
+                assert_eq!(result(&entry, &step), expected, "{input} in {state}");
+            };
+            check("accepted", &|entry| entry.accepted(s(1), placement()), accepted);
+            check("accept_failed", &Entry::accept_failed, accept_failed);
+            check("interrupt", &|entry| entry.interrupt(s(1), 2, None), interrupt);
+            check("adopt", &|entry| entry.adopt(placement()), adopt);
+        }
+    }
+
+    #[test]
+    fn nothing_is_due_before_its_time() {
+        for state in ["waiting", "launching", "staging", "starting", "running", "killing", "lost", "ended"] {
+            let mut entry = entry(state);
+            assert_eq!(entry.tick(s(0)), Step::Ignored("nothing is due"), "{state}");
+            assert!(entry.due().is_none_or(|due| due > s(0)), "{state}");
+        }
+    }
+
+    #[test]
+    fn repeats_are_no_news_but_a_change_of_health_is() {
+        let mut entry = entry("launching");
+        let mut is_news = |state, healthy| {
+            let status = TaskStatus { healthy, ..status("t", state) };
+            match entry.status(s(1), &status, Proof::Nothing) {
+                Step::Applied(applied) => applied.is_news,
+                Step::Ignored(_) | Step::Refused(_) => false,
+            }
+        };
+        assert!(is_news(TaskState::TaskStarting, None));
+        assert!(is_news(TaskState::TaskRunning, None));
+        assert!(!is_news(TaskState::TaskRunning, None));
+        assert!(is_news(TaskState::TaskRunning, Some(false)));
+        assert!(is_news(TaskState::TaskRunning, Some(true)));
+        assert!(!is_news(TaskState::TaskStarting, None));
+        assert!(is_news(TaskState::TaskFinished, None));
+    }
+
+    #[test]
+    fn silence_after_the_accept_is_asked_about_once() {
+        let mut entry = entry("launching");
+        assert_eq!(entry.due(), Some(LAUNCH_SILENCE));
+        assert_eq!(entry.tick(LAUNCH_SILENCE), Step::applied(Then::Ask));
+        assert_eq!(entry.due(), None);
+    }
+
+    #[test]
+    fn a_task_lost_with_its_agent_may_have_run() {
+        let mut entry = entry("launching");
+        let lost = from_master("t", TaskState::TaskLost, Reason::AgentRemoved);
+        let Step::Applied(Applied { then: Then::End { outcome, is_confirmed: false }, .. }) =
+            entry.status(s(11), &lost, Proof::NeverRan)
+        else {
+            panic!("it is over");
+        };
+        let Outcome::Failed(text) = outcome else { panic!("{outcome:?}") };
+        assert!(text.contains("task \"t\" on a.example") && text.contains("may have run"), "{text}");
+    }
+
+    #[test]
+    fn an_answer_proves_nothing_while_the_accept_may_still_arrive() {
+        let mut entry = entry("launching");
+        let unknown = from_master("t", TaskState::TaskUnknown, Reason::Reconciliation);
+        entry.accept_failed();
+        entry.fence_failed();
+        assert_eq!(entry.status(s(1), &unknown, Proof::NeverRan), Step::applied(Then::AwaitAgent));
+        entry.fenced();
+        let step = entry.status(s(1), &unknown, Proof::NeverRan);
+        assert_eq!(result(&entry, &step), "again");
+    }
+
+    #[test]
+    fn kills_are_repeated_with_back_off_until_the_limit() {
+        let mut entry = entry("killing");
+        let mut times = Vec::new();
+        let end = loop {
+            let now = entry.due().unwrap();
+            times.push(now.as_secs());
+            match entry.tick(now) {
+                Step::Applied(Applied { then: Then::Kill { is_new: false }, .. }) => {}
+                Step::Applied(end) => break end,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(times, [2, 6, 14, 30, 40]);
+        assert_eq!(end.then, Then::End { outcome: Outcome::Interrupted(2), is_confirmed: false });
+        assert!(end.notice.unwrap().contains("may still run"));
+    }
+
+    #[test]
+    fn the_second_interrupt_forces_and_the_third_changes_nothing() {
+        let mut entry = entry("killing");
+        assert_eq!(entry.kill().unwrap().grace, s(5));
+        assert_eq!(entry.interrupt(s(1), 15, None), Step::applied(Then::Kill { is_new: true }));
+        assert_eq!(entry.kill().unwrap().grace, s(0));
+        assert_eq!(entry.interrupt(s(1), 15, None), Step::Ignored("already forced"));
+        let step = entry.tick(s(11));
+        let Step::Applied(Applied { then: Then::End { outcome, .. }, .. }) = step else { panic!("{step:?}") };
+        assert_eq!(outcome, Outcome::Interrupted(2));
+    }
+
+    #[test]
+    fn a_kill_decides_the_outcome_whatever_the_task_says() {
+        for state in [TaskState::TaskFinished, TaskState::TaskFailed, TaskState::TaskKilled, TaskState::TaskLost] {
+            let mut entry = entry("killing");
+            let step = entry.status(s(1), &status("t", state), Proof::Nothing);
+            let Step::Applied(Applied { then: Then::End { outcome, .. }, .. }) = step else { panic!("{step:?}") };
+            assert_eq!(outcome, Outcome::Interrupted(2), "{state:?}");
+        }
+    }
+
+    #[test]
+    fn the_run_timeout_counts_from_the_first_running_also_while_lost() {
+        let timeout = |state| {
+            let mut task = task("t");
+            task.run_timeout = Some(s(10));
+            let mut entry = Entry::new(Box::new(task), s(0), 0);
+            entry.accepted(s(0), placement());
+            assert_ne!(entry.due(), Some(s(10)));
+            entry.status(s(3), &status("t", TaskState::TaskRunning), Proof::Nothing);
+            entry.status(s(4), &TaskStatus { healthy: Some(true), ..status("t", state) }, Proof::Nothing);
+            assert_eq!(entry.due(), Some(s(13)), "{state:?}");
+            assert_eq!(entry.tick(s(13)), Step::applied(Then::Kill { is_new: true }));
+            let step = entry.status(s(14), &status("t", TaskState::TaskKilled), Proof::Nothing);
+            let Step::Applied(Applied { then: Then::End { outcome, .. }, .. }) = step else { panic!("{step:?}") };
+            let text = "task \"t\" timed out after 10s; allow more with --timeout";
+            assert_eq!(outcome, Outcome::TimedOut(text.to_owned()));
+        };
+        timeout(TaskState::TaskRunning);
+        timeout(TaskState::TaskUnreachable);
+    }
+
+    #[test]
+    fn a_lost_task_ends_after_a_limit_and_says_that_it_may_have_run() {
+        let mut entry = entry("lost");
+        let step = entry.tick(LOST_LIMIT);
+        let Step::Applied(Applied { then: Then::End { outcome: Outcome::Failed(text), .. }, .. }) = step else {
+            panic!("{step:?}")
+        };
+        assert!(text.contains("did not come back within 1200s; the task may have run"), "{text}");
+    }
+
+    #[test]
+    fn an_end_that_only_the_master_knows_waits_for_the_code() {
+        let mut entry = entry("running");
+        let answer = from_master("t", TaskState::TaskFailed, Reason::Reconciliation);
+        assert_eq!(entry.status(s(1), &answer, Proof::NeverRan), Step::applied(Then::KeepAsking));
+        let own = TaskStatus {
+            message: Some("Command exited with status 3".to_owned()),
+            ..status("t", TaskState::TaskFailed)
+        };
+        let step = entry.status(s(10), &own, Proof::NeverRan);
+        let Step::Applied(Applied { then: Then::End { outcome, is_confirmed: true }, .. }) = step else {
+            panic!("{step:?}")
+        };
+        assert_eq!(outcome, Outcome::Exited(3));
+    }
+
+    #[test]
+    fn a_lost_task_that_is_heard_of_goes_on() {
+        let mut entry = entry("lost");
+        let step = entry.status(s(100), &status("t", TaskState::TaskRunning), Proof::Nothing);
+        let Step::Applied(Applied { is_news: true, notice: Some(notice), then: Then::Nothing }) = step else {
+            panic!("{step:?}")
+        };
+        assert_eq!(notice, "task \"t\" is back");
+        assert_eq!(name(&entry), "running");
+    }
+}

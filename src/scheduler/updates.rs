@@ -1,0 +1,611 @@
+//! What happens to launched tasks: their updates, doubts, questions, kills and ends.
+
+use std::collections::BTreeSet;
+
+use proto::mesos::{AgentId, OfferId, TaskState, TaskStatus, task_status};
+use proto::record::TaskRecord;
+use proto::scheduler::{Call, call, event};
+
+use super::reconcile::{Proof, TaskKey};
+use super::task::{Applied, Doubt, State, Step, Then};
+use super::{Abandoned, Effect, Scheduler, Time, calls};
+use crate::exit::Outcome;
+use crate::update::{Status, Update};
+
+impl Scheduler {
+    pub(super) fn interrupt(
+        &mut self,
+        now: Time,
+        task_id: &str,
+        signal: u8,
+        grace: Option<std::time::Duration>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some((key, entry)) = self.by_id.get(task_id).and_then(|key| Some((*key, self.tasks.get_mut(key)?))) else {
+            return tracing::debug!(task_id, "interrupt for a task that is over or was never added");
+        };
+        let step = entry.interrupt(now, signal, grace);
+        self.act(now, key, step, effects);
+    }
+
+    /// A status update: reported if it is news, acknowledged if it asks for it, then followed.
+    pub(super) fn update(&mut self, now: Time, status: TaskStatus, effects: &mut Vec<Effect>) {
+        if let (Some(agent_id), Some(_)) = (&status.agent_id, &status.uuid) {
+            self.saw_agent(&agent_id.value);
+        }
+        if !self.by_wire_id.contains_key(&status.task_id.value) {
+            self.adopt(now, &status, effects);
+        }
+        let Some(key) = self.by_wire_id.get(&status.task_id.value).copied() else {
+            tracing::debug!(task = status.task_id.value, state = ?status.state(), "update for no task of ours");
+            return self.acknowledge(status, effects);
+        };
+        let Some(entry) = self.tasks.get_mut(&key) else { return self.acknowledge(status, effects) };
+        let proof = entry.placement().map_or(Proof::Nothing, |placement| self.reconcile.proof(placement));
+        let step = entry.status(now, &status, proof);
+        match &step {
+            Step::Applied(Applied { is_news, then, .. }) => {
+                if *is_news {
+                    let report = report(entry.id(), &status);
+                    effects.push(Effect::Status(Box::new(status.clone())));
+                    effects.push(Effect::Update(Update::Status(report)));
+                }
+                match then {
+                    Then::Ask | Then::KeepAsking | Then::AwaitAgent => {}
+                    Then::Nothing | Then::Relaunch { .. } | Then::Kill { .. } | Then::EndWaiting | Then::End { .. } => {
+                        self.reconcile.settled(key)
+                    }
+                }
+            }
+            Step::Ignored(_) | Step::Refused(_) => self.reconcile.settled(key),
+        }
+        self.acknowledge(status, effects);
+        self.act(now, key, step, effects);
+    }
+
+    /// What was unknown because its agent had not joined can be answered now.
+    pub(super) fn saw_agent(&mut self, agent_id: &str) {
+        if self.reconcile.saw_agent(agent_id) {
+            let keys = self.by_agent.get(agent_id).into_iter().flatten();
+            self.questions.extend(keys.filter(|key| self.reconcile.awaits_agent(**key)));
+        }
+    }
+
+    /// After the update's own report. Only updates of agents and executors ask for it.
+    fn acknowledge(&self, status: TaskStatus, effects: &mut Vec<Effect>) {
+        let Some(uuid) = status.uuid.filter(|uuid| !uuid.is_empty()) else { return };
+        let agent_id = status.agent_id.or_else(|| {
+            let entry = self.tasks.get(self.by_wire_id.get(&status.task_id.value)?)?;
+            Some(AgentId { value: entry.placement()?.agent_id.clone() })
+        });
+        if let Some(agent_id) = agent_id {
+            effects.push(self.calls.acknowledge(status.task_id, agent_id, uuid));
+        }
+    }
+
+    /// An update for a placement that was given up. While its task waits, it gets the placement back; a task that has got
+    /// another one, or is over, must not run twice.
+    fn adopt(&mut self, now: Time, status: &TaskStatus, effects: &mut Vec<Effect>) {
+        let wire_id = &status.task_id.value;
+        let Some(abandoned) = self.abandoned.get_mut(wire_id) else { return };
+        let is_alive = match status.state() {
+            TaskState::TaskStaging | TaskState::TaskStarting | TaskState::TaskRunning | TaskState::TaskKilling => true,
+            TaskState::TaskFinished | TaskState::TaskFailed | TaskState::TaskKilled => false,
+            TaskState::TaskLost
+            | TaskState::TaskError
+            | TaskState::TaskDropped
+            | TaskState::TaskUnreachable
+            | TaskState::TaskGone
+            | TaskState::TaskGoneByOperator
+            | TaskState::TaskUnknown => return,
+        };
+        let key = abandoned.key;
+        let waiting = self.tasks.get_mut(&key).filter(|entry| matches!(entry.state(), State::Waiting { .. }));
+        if let Some(entry) = waiting.filter(|_| !abandoned.is_killed) {
+            let Some(Abandoned { placement, .. }) = self.abandoned.remove(wire_id) else { return };
+            let text = format!("task {:?} was launched after all", entry.id());
+            effects.push(Effect::Update(Update::Notice(text)));
+            self.queue.remove(key, entry.shape);
+            self.by_wire_id.insert(wire_id.clone(), key);
+            self.by_agent.entry(placement.agent_id.clone()).or_default().insert(key);
+            let step = entry.adopt(placement);
+            self.act(now, key, step, effects);
+        } else if is_alive {
+            abandoned.is_killed = true;
+            effects.push(self.calls.kill(wire_id, &abandoned.placement.agent_id, abandoned.kill_grace));
+        } else {
+            self.abandoned.remove(wire_id);
+        }
+    }
+
+    /// An agent is gone, or a custom executor on it has ended: the master knows what became of the tasks.
+    pub(super) fn failure(&mut self, failure: &event::Failure, effects: &mut Vec<Effect>) {
+        let Some(agent_id) = failure.agent_id.as_ref() else { return };
+        let Some(keys) = self.by_agent.get(&agent_id.value) else { return };
+        let executor_id = failure.executor_id.as_ref();
+        let mut hostname = None;
+        for key in keys {
+            let Some(entry) = self.tasks.get(key) else { continue };
+            let Some(placement) = entry.placement() else { continue };
+            let own = entry.task.info.executor.as_ref().map_or(&placement.wire_id, |own| &own.executor_id.value);
+            if executor_id.is_none_or(|id| id.value == *own) {
+                self.questions.insert(*key);
+                hostname = Some(&placement.hostname);
+            }
+        }
+        let Some(hostname) = hostname else { return };
+        let text = match executor_id {
+            None => format!("the master lost agent {hostname}"),
+            Some(id) => format!("executor {:?} on {hostname} ended", id.value),
+        };
+        effects.push(Effect::Update(Update::Notice(text)));
+    }
+
+    pub(super) fn call_failed(&mut self, now: Time, call: Call, reason: &str, effects: &mut Vec<Effect>) {
+        tracing::debug!(kind = ?call.r#type(), reason, "call failed");
+        match call.r#type() {
+            call::Type::Accept => self.accept_failed(now, call.accept.unwrap_or_default(), effects),
+            call::Type::Decline => self.decline_failed(now, call.decline.unwrap_or_default().offer_ids),
+            call::Type::Revive => self.flow.revive_failed(now),
+            call::Type::Teardown => self.teardown_failed(now),
+            // Offers that come nevertheless are declined for long; KILL and RECONCILE are repeated anyway; an update that
+            // was not acknowledged comes again; the rest is not ours.
+            call::Type::Suppress
+            | call::Type::Kill
+            | call::Type::Reconcile
+            | call::Type::Acknowledge
+            | call::Type::Unknown
+            | call::Type::Subscribe
+            | call::Type::Shutdown
+            | call::Type::Message
+            | call::Type::Request
+            | call::Type::AcceptInverseOffers
+            | call::Type::DeclineInverseOffers
+            | call::Type::AcknowledgeOperationStatus
+            | call::Type::ReconcileOperations
+            | call::Type::UpdateFramework => {}
+        }
+    }
+
+    fn accept_failed(&mut self, now: Time, accept: call::Accept, effects: &mut Vec<Effect>) {
+        let launches = accept.operations.into_iter().filter_map(|operation| operation.launch);
+        for info in launches.flat_map(|launch| launch.task_infos) {
+            let Some(key) = self.by_wire_id.get(&info.task_id.value).copied() else { continue };
+            let Some(entry) = self.tasks.get_mut(&key) else { continue };
+            let step = entry.accept_failed();
+            self.act(now, key, step, effects);
+        }
+    }
+
+    fn decline_failed(&mut self, now: Time, offer_ids: Vec<OfferId>) {
+        if !self.connection.is_subscribed() {
+            return;
+        }
+        let failed: BTreeSet<&str> = offer_ids.iter().map(|id| id.value.as_str()).collect();
+        for key in self.reconcile.open_tasks() {
+            if let Some(entry) = self.tasks.get_mut(&key)
+                && entry.placement().is_some_and(|placement| failed.contains(placement.offer_id.as_str()))
+            {
+                entry.fence_failed();
+            }
+        }
+        self.flow.decline_failed(now, offer_ids);
+    }
+
+    pub(super) fn tick_task(&mut self, now: Time, key: TaskKey, effects: &mut Vec<Effect>) {
+        if let Some(entry) = self.tasks.get_mut(&key) {
+            let step = entry.tick(now);
+            self.act(now, key, step, effects);
+        }
+    }
+
+    /// Does what follows from a task's step.
+    fn act(&mut self, now: Time, key: TaskKey, step: Step, effects: &mut Vec<Effect>) {
+        match step {
+            Step::Applied(applied) => {
+                if let Some(notice) = applied.notice {
+                    effects.push(Effect::Update(Update::Notice(notice)));
+                }
+                self.follow_up(now, key, applied.then, effects);
+            }
+            Step::Ignored(why) => tracing::debug!(key, why, "ignored"),
+            Step::Refused(why) => tracing::debug!(key, why, "refused"),
+        }
+        if let Some(entry) = self.tasks.get_mut(&key) {
+            self.timers.schedule(key, entry);
+        }
+    }
+
+    fn follow_up(&mut self, now: Time, key: TaskKey, then: Then, effects: &mut Vec<Effect>) {
+        match then {
+            Then::Nothing => {}
+            Then::Ask => {
+                self.questions.insert(key);
+            }
+            Then::KeepAsking => self.reconcile.asked(now, key),
+            Then::AwaitAgent => self.reconcile.is_unknown(now, key),
+            Then::Relaunch { why } => self.relaunch(now, key, why, effects),
+            Then::Kill { is_new } => {
+                if is_new {
+                    self.report_kill(key, effects);
+                }
+                self.send_kill(key, effects);
+            }
+            Then::EndWaiting => {
+                if let Some(outcome) = self.tasks.get(&key).map(|entry| self.no_offer(entry)) {
+                    self.end(key, outcome, true, effects);
+                }
+            }
+            Then::End { outcome, is_confirmed } => self.end(key, outcome, is_confirmed, effects),
+        }
+    }
+
+    fn report_kill(&self, key: TaskKey, effects: &mut Vec<Effect>) {
+        let Some(entry) = self.tasks.get(&key) else { return };
+        let Some(kill) = entry.kill() else { return };
+        effects.push(Effect::Update(Update::Killing {
+            task_id: entry.id().to_owned(),
+            why: kill.why(),
+            grace: kill.grace,
+        }));
+    }
+
+    /// While disconnected, it waits for the next subscription.
+    pub(super) fn send_kill(&self, key: TaskKey, effects: &mut Vec<Effect>) {
+        if !self.connection.is_subscribed() {
+            return;
+        }
+        let Some(entry) = self.tasks.get(&key) else { return };
+        if let (Some(kill), Some(placement)) = (entry.kill(), entry.placement()) {
+            effects.push(self.calls.kill(&placement.wire_id, &placement.agent_id, kill.grace));
+        }
+    }
+
+    fn relaunch(&mut self, now: Time, key: TaskKey, why: String, effects: &mut Vec<Effect>) {
+        let Some(entry) = self.tasks.get_mut(&key) else { return };
+        let (shape, task_id) = (entry.shape, entry.id().to_owned());
+        if let Some(placement) = entry.relaunch(now) {
+            self.abandon(key, placement);
+        }
+        effects.push(Effect::Update(Update::Relaunching { task_id, why }));
+        self.enqueue(key, shape);
+    }
+
+    /// Forgets where the task was, but not that it may still turn up there.
+    fn abandon(&mut self, key: TaskKey, placement: super::task::Placement) {
+        self.forget_placement(key, &placement.wire_id, &placement.agent_id);
+        let kill_grace = self.tasks.get(&key).map(|entry| entry.task.kill_grace).unwrap_or_default();
+        let wire_id = placement.wire_id.clone();
+        self.abandoned.insert(wire_id, Abandoned { key, placement, kill_grace, is_killed: false });
+    }
+
+    fn forget_placement(&mut self, key: TaskKey, wire_id: &str, agent_id: &str) {
+        self.by_wire_id.remove(wire_id);
+        if let Some(keys) = self.by_agent.get_mut(agent_id) {
+            keys.remove(&key);
+            if keys.is_empty() {
+                self.by_agent.remove(agent_id);
+            }
+        }
+    }
+
+    pub(super) fn end(&mut self, key: TaskKey, outcome: Outcome, is_confirmed: bool, effects: &mut Vec<Effect>) {
+        let Some(entry) = self.tasks.get_mut(&key) else { return };
+        let shape = entry.shape;
+        match entry.end() {
+            None => self.queue.remove(key, shape),
+            Some(placement) if is_confirmed => self.forget_placement(key, &placement.wire_id, &placement.agent_id),
+            Some(placement) => self.abandon(key, placement),
+        }
+        self.reconcile.settled(key);
+        self.questions.remove(&key);
+        if let Some(entry) = self.tasks.remove(&key) {
+            let task_id = entry.task.info.task_id.value;
+            self.by_id.remove(&task_id);
+            effects.push(Effect::Ended { task_id, outcome });
+        }
+    }
+
+    /// Asks the master about the tasks whose fate has become or still is open.
+    pub(super) fn ask(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        let mut keys = std::mem::take(&mut self.questions);
+        for key in &keys {
+            self.reconcile.asked(now, *key);
+        }
+        keys.extend(self.reconcile.round(now));
+        if keys.is_empty() {
+            return;
+        }
+        let mut doubtful = BTreeSet::new();
+        let mut questions = Vec::new();
+        for key in keys {
+            let Some(entry) = self.tasks.get_mut(&key) else { continue };
+            entry.fenced();
+            let Some(placement) = entry.placement() else { continue };
+            if placement.doubt != Doubt::None {
+                doubtful.insert(placement.offer_id.clone());
+            }
+            questions.push(calls::question(&placement.wire_id, &placement.agent_id));
+        }
+        if !doubtful.is_empty() {
+            // Without a filter: the task that is launched again may want these very resources.
+            let offer_ids = doubtful.into_iter().map(|value| OfferId { value }).collect();
+            effects.push(self.calls.decline(offer_ids, std::time::Duration::ZERO));
+        }
+        if !questions.is_empty() {
+            effects.push(self.calls.reconcile(questions));
+        }
+    }
+}
+
+/// A status update as displays need it.
+fn report(task_id: &str, status: &TaskStatus) -> Status {
+    let address = status.container_status.iter().flat_map(|container| &container.network_infos).find_map(|network| {
+        let listed = network.ip_addresses.iter().find_map(|address| address.ip_address.clone());
+        listed.or_else(|| network.ip_address.clone())
+    });
+    Status {
+        task_id: task_id.to_owned(),
+        state: status.state(),
+        message: status.message.clone().filter(|message| !message.is_empty()),
+        reason: status.reason.and_then(|number| task_status::Reason::try_from(number).ok()),
+        source: status.source.and_then(|number| task_status::Source::try_from(number).ok()),
+        agent_id: status.agent_id.as_ref().map(|id| id.value.clone()),
+        healthy: status.healthy,
+        ip_address: address,
+        record: status.data.as_deref().and_then(TaskRecord::parse),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use proto::mesos::task_status::Reason;
+    use proto::mesos::{ExecutorId, ExecutorInfo};
+    use proto::scheduler::{Event, call::Type};
+
+    use super::super::Input;
+    use super::super::fixture::{Bench, calls, from_master, offer, s, short, status, task};
+    use super::*;
+
+    fn ended(effects: &[Effect]) -> Option<&Outcome> {
+        effects.iter().find_map(|effect| match effect {
+            Effect::Ended { outcome, .. } => Some(outcome),
+            _ => None,
+        })
+    }
+
+    fn unknown(task_id: &str) -> TaskStatus {
+        from_master(task_id, TaskState::TaskLost, Reason::Reconciliation)
+    }
+
+    fn wire_ids(effects: &[Effect]) -> Vec<String> {
+        let launches = calls(effects, Type::Accept).into_iter().flat_map(|call| call.accept.unwrap().operations);
+        launches.flat_map(|op| op.launch.unwrap().task_infos).map(|info| info.task_id.value).collect()
+    }
+
+    fn fail(bench: &mut Bench, effects: &[Effect], kind: Type) -> Vec<Effect> {
+        let call = calls(effects, kind).remove(0);
+        bench.input(Input::CallFailed { call: Box::new(call), reason: "no answer".to_owned() })
+    }
+
+    #[test]
+    fn an_update_is_reported_then_acknowledged_then_followed() {
+        let mut bench = Bench::launched(&[]);
+        assert_eq!(short(&bench.update(status("t", TaskState::TaskRunning))), ["status", "Status", "ACKNOWLEDGE"]);
+        let effects = bench.update(status("t", TaskState::TaskFinished));
+        assert_eq!(short(&effects), ["status", "Status", "ACKNOWLEDGE", "ended t Exited(0)"]);
+        let acknowledge = calls(&effects, Type::Acknowledge).remove(0).acknowledge.unwrap();
+        assert_eq!((acknowledge.task_id.value.as_str(), acknowledge.agent_id.value.as_str()), ("t", "a"));
+        assert_eq!(acknowledge.uuid, [7; 16]);
+    }
+
+    #[test]
+    fn repeats_late_ones_and_those_for_nobody_are_only_acknowledged() {
+        let mut bench = Bench::launched(&[TaskState::TaskRunning]);
+        for state in [TaskState::TaskRunning, TaskState::TaskStarting] {
+            assert_eq!(short(&bench.update(status("t", state))), ["ACKNOWLEDGE"]);
+        }
+        bench.update(status("t", TaskState::TaskFinished));
+        for state in [TaskState::TaskFinished, TaskState::TaskRunning] {
+            assert_eq!(short(&bench.update(status("t", state))), ["ACKNOWLEDGE"]);
+        }
+        assert_eq!(short(&bench.update(status("nobody's", TaskState::TaskRunning))), ["ACKNOWLEDGE"]);
+    }
+
+    #[test]
+    fn what_has_no_uuid_is_not_acknowledged() {
+        for uuid in [None, Some(Vec::new())] {
+            let mut bench = Bench::launched(&[]);
+            let effects = bench.update(TaskStatus { uuid, ..status("t", TaskState::TaskRunning) });
+            assert_eq!(short(&effects), ["status", "Status"]);
+        }
+    }
+
+    #[test]
+    fn the_report_has_what_displays_need() {
+        use proto::mesos::{ContainerStatus, NetworkInfo, network_info::IpAddress};
+        let mut bench = Bench::launched(&[]);
+        let address = IpAddress { ip_address: Some("172.17.0.2".to_owned()), ..IpAddress::default() };
+        let network = NetworkInfo { ip_addresses: vec![address], ..NetworkInfo::default() };
+        let record = TaskRecord { version: 1, container: Some("c".to_owned()), ..TaskRecord::default() };
+        let effects = bench.update(TaskStatus {
+            message: Some(String::new()),
+            data: Some(record.to_bytes()),
+            container_status: Some(ContainerStatus { network_infos: vec![network], ..ContainerStatus::default() }),
+            ..status("t", TaskState::TaskRunning)
+        });
+        let Effect::Update(Update::Status(report)) = &effects[1] else { panic!("{effects:?}") };
+        assert_eq!((report.task_id.as_str(), report.state), ("t", TaskState::TaskRunning));
+        assert_eq!((report.message.as_deref(), report.ip_address.as_deref()), (None, Some("172.17.0.2")));
+        assert_eq!(report.record, Some(record));
+    }
+
+    #[test]
+    fn an_invalid_offer_is_asked_about_then_the_task_is_launched_again_under_a_new_id() {
+        for state in [TaskState::TaskLost, TaskState::TaskDropped, TaskState::TaskError] {
+            let mut bench = Bench::launched(&[]);
+            let effects = bench.update(from_master("t", state, Reason::InvalidOffers));
+            assert_eq!(short(&effects), ["DECLINE", "RECONCILE"], "{state:?}");
+            assert_eq!(calls(&effects, Type::Decline)[0].decline.as_ref().unwrap().offer_ids[0].value, "o");
+            assert_eq!(short(&bench.update(unknown("t"))), ["Relaunching", "REVIVE"]);
+            assert_eq!(wire_ids(&bench.offers(vec![offer("p", "a", 1.0, 128.0)])), ["t.2"]);
+            let effects = bench.update(status("t.2", TaskState::TaskFinished));
+            assert_eq!(ended(&effects), Some(&Outcome::Exited(0)));
+        }
+    }
+
+    #[test]
+    fn a_second_copy_of_the_accept_does_not_launch_twice() {
+        let mut bench = Bench::launched(&[]);
+        bench.update(from_master("t", TaskState::TaskLost, Reason::InvalidOffers));
+        bench.update(from_master("t", TaskState::TaskStaging, Reason::Reconciliation));
+        let effects = bench.update(status("t", TaskState::TaskFinished));
+        assert_eq!(ended(&effects), Some(&Outcome::Exited(0)));
+    }
+
+    #[test]
+    fn a_failed_accept_is_fenced_and_asked_about_until_there_is_an_answer_that_counts() {
+        let mut bench = Bench::subscribed([task("t")]);
+        let accepted = bench.offers(vec![offer("o", "a", 1.0, 128.0)]);
+        let asked = fail(&mut bench, &accepted, Type::Accept);
+        assert_eq!(short(&asked), ["DECLINE", "RECONCILE"]);
+        // The fence is not known to stand: this answer may be overtaken by the ACCEPT.
+        fail(&mut bench, &asked, Type::Decline);
+        assert_eq!(short(&bench.update(unknown("t"))), ["REVIVE"]);
+        let again = bench.wait(s(3));
+        assert!(!calls(&again, Type::Decline).is_empty() && calls(&again, Type::Reconcile).len() == 1);
+        assert_eq!(short(&bench.update(unknown("t"))), ["Relaunching", "REVIVE"]);
+    }
+
+    #[test]
+    fn silence_is_asked_about() {
+        let mut bench = Bench::launched(&[]);
+        assert!(calls(&bench.wait(s(14)), Type::Reconcile).is_empty());
+        assert_eq!(calls(&bench.wait(s(1)), Type::Reconcile).len(), 1);
+        bench.update(from_master("t", TaskState::TaskStaging, Reason::Reconciliation));
+        assert!(bench.wait(s(600)).is_empty(), "the master knows it");
+    }
+
+    #[test]
+    fn a_launch_heard_of_after_all_is_taken_back_while_its_task_waits() {
+        for (state, is_over) in [(TaskState::TaskRunning, false), (TaskState::TaskFinished, true)] {
+            let mut bench = Bench::launched(&[]);
+            bench.update(from_master("t", TaskState::TaskLost, Reason::InvalidOffers));
+            bench.update(unknown("t"));
+            let effects = bench.update(status("t", state));
+            assert!(short(&effects).contains(&"Notice".to_owned()), "{effects:?}");
+            assert_eq!(ended(&effects).is_some(), is_over);
+            let effects = bench.offers(vec![offer("p", "a", 1.0, 128.0)]);
+            assert!(calls(&effects, Type::Accept).is_empty(), "it does not run twice");
+        }
+    }
+
+    #[test]
+    fn a_launch_heard_of_after_all_is_killed_once_its_task_has_another() {
+        let mut bench = Bench::launched(&[]);
+        bench.update(from_master("t", TaskState::TaskLost, Reason::InvalidOffers));
+        bench.update(unknown("t"));
+        bench.offers(vec![offer("p", "a", 1.0, 128.0)]);
+        let effects = bench.update(status("t", TaskState::TaskRunning));
+        assert_eq!(short(&effects), ["KILL", "ACKNOWLEDGE"]);
+        assert_eq!(calls(&effects, Type::Kill)[0].kill.as_ref().unwrap().task_id.value, "t");
+        assert_eq!(short(&bench.update(status("t", TaskState::TaskKilled))), ["ACKNOWLEDGE"]);
+        let effects = bench.update(status("t.2", TaskState::TaskFinished));
+        assert_eq!(ended(&effects), Some(&Outcome::Exited(0)));
+    }
+
+    #[test]
+    fn a_task_given_up_is_killed_should_it_ever_be_heard_of() {
+        let mut bench = Bench::launched(&[TaskState::TaskRunning]);
+        let effects = bench.update(from_master("t", TaskState::TaskLost, Reason::AgentRemoved));
+        assert!(matches!(ended(&effects), Some(Outcome::Failed(text)) if text.contains("may have run")), "{effects:?}");
+        assert_eq!(short(&bench.update(status("t", TaskState::TaskRunning))), ["KILL", "ACKNOWLEDGE"]);
+    }
+
+    #[test]
+    fn the_failure_of_an_agent_or_executor_is_told_and_asked_about() {
+        let failure = |agent: &str, executor: Option<&str>| Event {
+            r#type: Some(event::Type::Failure.into()),
+            failure: Some(event::Failure {
+                agent_id: Some(AgentId { value: agent.to_owned() }),
+                executor_id: executor.map(|value| ExecutorId { value: value.to_owned() }),
+                status: executor.map(|_| 9),
+            }),
+            ..Event::default()
+        };
+        let mut custom = task("t");
+        custom.info.executor =
+            Some(ExecutorInfo { executor_id: ExecutorId { value: "e".to_owned() }, ..ExecutorInfo::default() });
+        let mut bench = Bench::subscribed([custom]);
+        bench.offers(vec![offer("o", "a", 1.0, 128.0)]);
+        assert_eq!(short(&bench.event(failure("other", None))), [""; 0]);
+        assert_eq!(short(&bench.event(failure("a", Some("other")))), [""; 0]);
+        assert_eq!(short(&bench.event(failure("a", Some("e")))), ["Notice", "RECONCILE"]);
+        assert_eq!(short(&bench.event(failure("a", None))), ["Notice", "RECONCILE"]);
+    }
+
+    #[test]
+    fn an_interrupt_ends_a_waiting_task_at_once_and_kills_a_launched_one() {
+        let mut bench = Bench::subscribed([task("t")]);
+        assert_eq!(short(&bench.interrupt("t")), ["ended t Interrupted(2)", "SUPPRESS"]);
+        assert!(bench.interrupt("t").is_empty(), "it is over");
+        for states in [&[][..], &[TaskState::TaskStarting], &[TaskState::TaskRunning]] {
+            let mut bench = Bench::launched(states);
+            let effects = bench.interrupt("t");
+            assert_eq!(short(&effects), ["Killing", "KILL"]);
+            let kill = calls(&effects, Type::Kill).remove(0).kill.unwrap();
+            assert_eq!(kill.kill_policy.unwrap().grace_period.unwrap().nanoseconds, 5_000_000_000);
+            let effects = bench.interrupt("t");
+            assert_eq!(short(&effects), ["Killing", "KILL"]);
+            let kill = calls(&effects, Type::Kill).remove(0).kill.unwrap();
+            assert_eq!(kill.kill_policy.unwrap().grace_period.unwrap().nanoseconds, 0);
+            let effects = bench.update(status("t", TaskState::TaskKilled));
+            assert_eq!(ended(&effects), Some(&Outcome::Interrupted(2)));
+        }
+    }
+
+    #[test]
+    fn an_interrupt_while_disconnected_is_sent_with_the_next_subscription() {
+        let mut bench = Bench::launched(&[TaskState::TaskRunning]);
+        bench.input(Input::Disconnected { reason: "reset".to_owned(), is_fatal: false });
+        assert_eq!(short(&bench.interrupt("t")), ["Killing"]);
+        bench.now += s(1);
+        bench.input(Input::Tick);
+        let effects = bench.subscribe("m1");
+        assert_eq!(calls(&effects, Type::Kill).len(), 1);
+    }
+
+    #[test]
+    fn a_kill_that_nobody_answers_ends_the_task_with_a_notice() {
+        let mut bench = Bench::launched(&[TaskState::TaskRunning]);
+        bench.interrupt("t");
+        let effects = bench.wait(s(40));
+        assert_eq!(calls(&effects, Type::Kill).len(), 4);
+        assert_eq!(ended(&effects), Some(&Outcome::Interrupted(2)));
+        assert!(short(&effects).contains(&"Notice".to_owned()));
+    }
+
+    #[test]
+    fn a_task_over_its_time_is_killed_and_timed_out() {
+        let mut task = task("t");
+        task.run_timeout = Some(s(10));
+        let mut bench = Bench::subscribed([task]);
+        bench.offers(vec![offer("o", "a", 1.0, 128.0)]);
+        bench.update(status("t", TaskState::TaskRunning));
+        assert_eq!(short(&bench.wait(s(10))), ["Killing", "KILL"]);
+        let effects = bench.update(status("t", TaskState::TaskKilled));
+        assert!(matches!(ended(&effects), Some(Outcome::TimedOut(_))), "{effects:?}");
+    }
+
+    #[test]
+    fn an_unreachable_task_is_asked_about_until_it_returns() {
+        let mut bench = Bench::launched(&[TaskState::TaskRunning]);
+        let effects = bench.update(from_master("t", TaskState::TaskUnreachable, Reason::AgentRemoved));
+        assert_eq!(short(&effects), ["status", "Status", "Notice"]);
+        assert_eq!(calls(&bench.wait(s(62)), Type::Reconcile).len(), 5);
+        let effects = bench.update(from_master("t", TaskState::TaskRunning, Reason::Reconciliation));
+        assert_eq!(short(&effects), ["status", "Status", "Notice"]);
+        assert!(bench.wait(s(600)).is_empty());
+    }
+}
