@@ -329,7 +329,7 @@ impl Turn<'_> {
         let task = mesos::TaskId { value: task_id.to_owned() };
         let Some(executor) = framework.executors.values_mut().find(holds) else {
             // An end that is on its way, or was just sent, is the better answer.
-            let ended = |task: &master::Task| task.info.task_id.value == task_id;
+            let ended = |task: &master::Task| task.task_id.value == task_id;
             let executors = framework.executors.values().chain(&framework.completed);
             let has_ended = executors.flat_map(|it| &it.completed).any(ended);
             if !has_ended && !self.agent.updates.is_pending(framework_id, task_id) {
@@ -441,9 +441,9 @@ impl Turn<'_> {
         let Some((_, executor)) = self.agent.executor(framework_id, executor_id) else { return };
         let is_unseen = |task: &&master::Task| {
             let is_staging = task.state == mesos::TaskState::TaskStaging;
-            is_staging && !seen.iter().any(|other| other.task_id == task.info.task_id)
+            is_staging && !seen.iter().any(|other| other.task_id == task.task_id)
         };
-        let unseen: Vec<_> = executor.launched.values().filter(is_unseen).map(|it| it.info.task_id.clone()).collect();
+        let unseen: Vec<_> = executor.launched.values().filter(is_unseen).map(|it| it.task_id.clone()).collect();
         for task_id in unseen {
             let message = "Task was on its way when the executor's connection broke".to_owned();
             let state = mesos::TaskState::TaskLost;
@@ -671,7 +671,7 @@ impl Turn<'_> {
             })
             .collect();
         let queued = executor.queued.iter().map(|task| task.task_id.clone());
-        let live: Vec<_> = queued.chain(executor.launched.values().map(|it| it.info.task_id.clone())).collect();
+        let live: Vec<_> = queued.chain(executor.launched.values().map(|it| it.task_id.clone())).collect();
         let pending = executor.pending.clone();
         let status = termination.as_ref().and_then(|termination| termination.status).unwrap_or(-1);
         let (is_command, stream) = (executor.is_command, executor.stream.take());

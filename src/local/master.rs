@@ -35,7 +35,7 @@ use proto::{mesos, scheduler};
 
 pub(in crate::local) use allocator::{AgentKey, FrameworkKey};
 use allocator::{Allocator, Grant};
-pub(in crate::local) use framework::{Executor, Framework, Task, is_terminal};
+pub(in crate::local) use framework::{Executor, Framework, Status, Task, is_terminal};
 pub(in crate::local) use validation::check_call;
 
 /// All versions of Mesos take this.
@@ -282,7 +282,7 @@ impl Master {
         let mut turn = Turn { master: self, now, effects: Vec::new() };
         match input {
             Input::Subscribe { stream, call } => turn.subscribe(stream, *call),
-            Input::Call { stream, call } => turn.call(stream, *call),
+            Input::Call { stream, call } => turn.call(stream, call),
             Input::Disconnected { stream } => turn.disconnected(stream),
             Input::AgentRegistered(description) => turn.agent_registered(*description),
             Input::AgentLost { agent_id, reason } => turn.agent_lost(&agent_id, &reason),

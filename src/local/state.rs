@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::agent::{Agent, Executor, Framework as AgentFramework};
 use super::files::Query;
-use super::master::{AgentKey, Framework, FrameworkKey, Master, Task};
+use super::master::{AgentKey, Framework, FrameworkKey, Master, Status, Task};
 
 /// What is played: the last Mesos that knows external containerizers.
 pub(super) const VERSION: &str = "1.0.4";
@@ -244,33 +244,34 @@ fn executor_entry(executor: &Executor, framework_id: &str) -> Value {
 fn task_entry(task: &Task, framework_id: &str) -> Value {
     let statuses: Vec<_> = task.statuses.iter().map(status_entry).collect();
     let mut entry = json!({
-        "id": task.info.task_id.value,
-        "name": task.info.name,
+        "id": task.task_id.value,
+        "name": task.name,
         "framework_id": framework_id,
-        "executor_id": task.executor_id().map(|id| id.value.as_str()).unwrap_or_default(),
-        "slave_id": task.info.agent_id.value,
+        "executor_id": task.executor_id.as_ref().map(|id| id.value.as_str()).unwrap_or_default(),
+        "slave_id": task.agent_id.value,
         "state": task.state.as_str_name(),
         "resources": resources(&task.resources),
         "statuses": statuses,
     });
-    if let Some(user) = task.info.command.as_ref().and_then(|command| command.user.as_ref()) {
+    let Some(extras) = &task.extras else { return entry };
+    if let Some(user) = &extras.user {
         entry["user"] = json!(user);
     }
-    if let Some(labels) = &task.info.labels {
+    if let Some(labels) = &extras.labels {
         entry["labels"] = json!(label_entries(labels));
     }
-    if let Some(container) = &task.info.container {
+    if let Some(container) = &extras.container {
         entry["container"] = message("mesos.ContainerInfo", container);
     }
-    if let Some(discovery) = &task.info.discovery {
+    if let Some(discovery) = &extras.discovery {
         entry["discovery"] = message("mesos.DiscoveryInfo", discovery);
     }
     entry
 }
 
 /// Never message, reason or data: real agents do not show them either.
-fn status_entry(status: &mesos::TaskStatus) -> Value {
-    let mut entry = json!({ "state": status.state().as_str_name(), "timestamp": status.timestamp() });
+fn status_entry(status: &Status) -> Value {
+    let mut entry = json!({ "state": status.state.as_str_name(), "timestamp": status.timestamp });
     if let Some(labels) = &status.labels {
         entry["labels"] = json!(label_entries(labels));
     }

@@ -48,7 +48,7 @@ impl Turn<'_> {
             let Some(task) = framework.tasks.get_mut(&task_id) else { continue };
             self.master.allocator.release(framework_key, key, &task.resources);
             task.state = state;
-            let executor_id = task.executor_id().cloned();
+            let executor_id = task.executor_id.clone();
             let message = format!("Agent {} removed: {reason}", agent.description.info.hostname);
             let reason = Some(mesos::task_status::Reason::AgentRemoved);
             let agent_id = agent.description.info.id.clone();

@@ -257,7 +257,6 @@ impl Allocator {
         }
         let can_offer = self.claims.values().any(|claim| claim.is_active && !claim.is_suppressed);
         if !can_offer {
-            self.idle.append(&mut self.pending);
             return grants;
         }
         for agent in std::mem::take(&mut self.pending) {
@@ -276,35 +275,26 @@ impl Allocator {
         if !is_offerable(&site.free) {
             return None;
         }
-        let total = self.total;
-        let mut best: Option<(f64, u64, FrameworkKey, Resources)> = None;
+        let mut best: Option<(f64, u64, FrameworkKey)> = None;
         for (&framework, claim) in &self.claims {
             if !claim.is_active || claim.is_suppressed {
                 continue;
             }
-            let rank = (claim.held.dominant(total), claim.last_offer);
-            if best.as_ref().is_some_and(|(share, last, _, _)| (*share, *last) <= rank) {
-                continue;
-            }
-            let resources = site.part_for(&claim.role);
-            if is_offerable(&resources) && !site.is_refused(framework, &resources) {
-                best = Some((rank.0, rank.1, framework, resources));
+            let rank = (claim.held.dominant(self.total), claim.last_offer);
+            let is_better = best.is_none_or(|(share, last, _)| rank < (share, last));
+            if is_better && site.can_offer(framework, &claim.role) {
+                best = Some((rank.0, rank.1, framework));
             }
         }
-        let (_, _, framework, resources) = best?;
+        let (_, _, framework) = best?;
+        let claim = self.claims.get_mut(&framework)?;
+        let resources = site.take(&claim.role);
         self.last_offer += 1;
         let offer = self.last_offer;
-        if site.is_reserved {
-            site.free -= &resources;
-        } else {
-            site.free = Resources::new();
-        }
         site.offers.insert(offer);
-        if let Some(claim) = self.claims.get_mut(&framework) {
-            claim.held.add(Shares::of(&resources));
-            claim.offers.insert(offer);
-            claim.last_offer = offer;
-        }
+        claim.held.add(Shares::of(&resources));
+        claim.offers.insert(offer);
+        claim.last_offer = offer;
         let grant = Grant { offer, framework, agent, resources };
         self.offers.insert(offer, grant.clone());
         Some(grant)
@@ -360,12 +350,26 @@ impl Allocator {
 }
 
 impl Site {
-    fn part_for(&self, role: &str) -> Resources {
-        if !self.is_reserved {
-            return self.free.clone();
+    fn can_offer(&self, framework: FrameworkKey, role: &str) -> bool {
+        if self.is_reserved {
+            let part = self.part_for(role);
+            return is_offerable(&part) && !self.is_refused(framework, &part);
         }
+        !self.is_refused(framework, &self.free)
+    }
+
+    fn take(&mut self, role: &str) -> Resources {
+        if !self.is_reserved {
+            return std::mem::take(&mut self.free);
+        }
+        let part = self.part_for(role);
+        self.free -= &part;
+        part
+    }
+
+    fn part_for(&self, role: &str) -> Resources {
         let usable = |resource: &&mesos::Resource| resource.role() == "*" || resource.role() == role;
-        self.free.iter().filter(usable).cloned().collect::<Vec<_>>().into()
+        self.free.iter().filter(usable).cloned().collect()
     }
 
     fn is_refused(&self, framework: FrameworkKey, resources: &Resources) -> bool {

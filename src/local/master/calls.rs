@@ -12,7 +12,7 @@ use super::validation::{self, check_call};
 use super::{Effect, StreamId, Turn, unallocated, update_event};
 
 impl Turn<'_> {
-    pub(super) fn call(&mut self, stream: Option<StreamId>, call: scheduler::Call) {
+    pub(super) fn call(&mut self, stream: Option<StreamId>, mut call: Box<scheduler::Call>) {
         if let Err(why) = check_call(&call) {
             return self.reject(400, format!("Failed to validate Scheduler::Call: {why}"));
         }
@@ -36,15 +36,15 @@ impl Turn<'_> {
         }
         match call.r#type() {
             call::Type::Teardown => self.tear_down(key, current),
-            call::Type::Accept => self.accept(key, call.accept.unwrap_or_default()),
-            call::Type::Decline => self.decline(key, &call.decline.unwrap_or_default()),
+            call::Type::Accept => self.accept(key, call.accept.take().unwrap_or_default()),
+            call::Type::Decline => self.decline(key, &call.decline.take().unwrap_or_default()),
             call::Type::Revive => self.master.allocator.revive(key),
             call::Type::Suppress => self.master.allocator.suppress(key),
-            call::Type::Kill => self.kill(key, call.kill.unwrap_or_default()),
-            call::Type::Shutdown => self.shut_executor_down(key, call.shutdown.unwrap_or_default()),
-            call::Type::Acknowledge => self.acknowledge(key, call.acknowledge.unwrap_or_default()),
-            call::Type::Reconcile => self.reconcile(key, &call.reconcile.unwrap_or_default()),
-            call::Type::Message => self.message_executor(key, call.message.unwrap_or_default()),
+            call::Type::Kill => self.kill(key, call.kill.take().unwrap_or_default()),
+            call::Type::Shutdown => self.shut_executor_down(key, call.shutdown.take().unwrap_or_default()),
+            call::Type::Acknowledge => self.acknowledge(key, call.acknowledge.take().unwrap_or_default()),
+            call::Type::Reconcile => self.reconcile(key, &call.reconcile.take().unwrap_or_default()),
+            call::Type::Message => self.message_executor(key, call.message.take().unwrap_or_default()),
             // Nothing here needs hints or maintenance.
             call::Type::Request | call::Type::AcceptInverseOffers | call::Type::DeclineInverseOffers => {}
             call::Type::Unknown
@@ -159,7 +159,7 @@ impl Turn<'_> {
         }
         let task_id = task.task_id.value.clone();
         agent.tasks.insert((key, task_id.clone()));
-        framework.tasks.insert(task_id, Task::new(&task, agent_key, need.task));
+        framework.tasks.insert(task_id, Box::new(Task::new(&task, agent_key, need.task)));
         self.effects.push(Effect::RunTask {
             agent_id: agent.id().to_owned(),
             framework: Box::new(framework.info.clone()),
@@ -185,7 +185,6 @@ impl Turn<'_> {
             return Err(format!("Task has duplicate ID: {}", task.task_id.value));
         }
         let mut need = Need { task: unallocated(&task.resources), executor: None };
-        let mut all = need.task.clone();
         if let Some(executor) = &mut task.executor {
             executor.framework_id = Some(framework_id);
             match agent.executors.get(&(key, executor.executor_id.value.clone())) {
@@ -195,15 +194,21 @@ impl Turn<'_> {
                     return Err(format!("{text}: {}", executor.executor_id.value));
                 }
                 Some(_) => {}
-                None => {
-                    let resources = unallocated(&executor.resources);
-                    all += &resources;
-                    need.executor = Some(resources);
-                }
+                None => need.executor = Some(unallocated(&executor.resources)),
             }
         }
-        if !available.contains(&all) {
-            return Err(format!("Task uses more resources {all} than available {available}"));
+        let is_enough = match &need.executor {
+            None => available.contains(&need.task),
+            Some(executor) => {
+                let mut all = need.task.clone();
+                all += executor;
+                available.contains(&all)
+            }
+        };
+        if !is_enough {
+            let executor = need.executor.unwrap_or_default();
+            let with = if executor.is_empty() { String::new() } else { format!(" (and its executor {executor})") };
+            return Err(format!("Task uses more resources {}{with} than available {available}", need.task));
         }
         Ok(need)
     }
@@ -272,7 +277,7 @@ impl Turn<'_> {
             return;
         }
         let Some(framework) = self.master.frameworks.get(&key) else { return };
-        let known: Vec<_> = framework.tasks.values().map(|task| task.info.task_id.clone()).collect();
+        let known: Vec<_> = framework.tasks.values().map(|task| task.task_id.clone()).collect();
         for task_id in known {
             self.reconcile_task(key, &task_id, None);
         }
@@ -290,8 +295,8 @@ impl Turn<'_> {
                 container_status: last.and_then(|last| last.container_status.clone()),
                 ..self.master_status(
                     task_id,
-                    Some(task.info.agent_id.clone()),
-                    task.executor_id().cloned(),
+                    Some(task.agent_id.clone()),
+                    task.executor_id.clone(),
                     task.state,
                     reason,
                     "Reconciliation: Latest task state".to_owned(),

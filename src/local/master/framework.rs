@@ -25,26 +25,50 @@ pub(in crate::local) struct Framework {
     /// When the framework is removed, while disconnected.
     pub remove_at: Option<Time>,
     /// Live tasks, and ended ones whose end is not acknowledged.
-    pub tasks: BTreeMap<String, Task>,
+    pub tasks: BTreeMap<String, Box<Task>>,
     /// The last ended ones, oldest first.
-    pub completed: VecDeque<Task>,
+    pub completed: VecDeque<Box<Task>>,
 }
 
-/// A task in the master's books.
+/// A task in the books of master and agent: what they show of it, nothing more.
 #[derive(Debug, Clone)]
 pub(in crate::local) struct Task {
-    /// Without command and data; with the executor, if it has one of its own.
-    pub info: mesos::TaskInfo,
+    pub name: String,
+    pub task_id: mesos::TaskId,
+    pub agent_id: mesos::AgentId,
+    /// Of a custom executor.
+    pub executor_id: Option<mesos::ExecutorId>,
     /// Where it runs.
     pub agent: AgentKey,
     /// What it holds until it ends.
     pub resources: Resources,
     /// As last reported.
     pub state: mesos::TaskState,
-    /// Without data, one per change of state.
-    pub statuses: Vec<mesos::TaskStatus>,
+    /// One per change of state.
+    pub statuses: Vec<Status>,
     /// Of the last update.
     pub uuid: Option<Vec<u8>>,
+    /// What most tasks do not have.
+    pub extras: Option<Box<Extras>>,
+}
+
+/// What is kept of a status update.
+#[derive(Debug, Clone)]
+pub(in crate::local) struct Status {
+    pub state: mesos::TaskState,
+    pub timestamp: f64,
+    pub healthy: Option<bool>,
+    pub labels: Option<mesos::Labels>,
+    pub container_status: Option<mesos::ContainerStatus>,
+}
+
+/// The descriptive parts of a task. Its command is not among them: it may be large and hold secrets.
+#[derive(Debug, Clone)]
+pub(in crate::local) struct Extras {
+    pub user: Option<String>,
+    pub container: Option<mesos::ContainerInfo>,
+    pub labels: Option<mesos::Labels>,
+    pub discovery: Option<mesos::DiscoveryInfo>,
 }
 
 /// A custom executor on an agent.
@@ -63,7 +87,7 @@ impl Framework {
         }
     }
 
-    pub(super) fn keep(&mut self, task: Task) {
+    pub(super) fn keep(&mut self, task: Box<Task>) {
         if self.completed.len() == MAX_COMPLETED_TASKS {
             self.completed.pop_front();
         }
@@ -92,27 +116,28 @@ impl Framework {
 
 impl Task {
     pub(in crate::local) fn new(info: &mesos::TaskInfo, agent: AgentKey, resources: Resources) -> Self {
-        // Commands may be large and hold secrets; nobody asks the master for them.
-        let info = mesos::TaskInfo {
-            name: info.name.clone(),
-            task_id: info.task_id.clone(),
-            agent_id: info.agent_id.clone(),
-            resources: info.resources.clone(),
-            executor: info.executor.as_ref().map(|executor| mesos::ExecutorInfo {
-                executor_id: executor.executor_id.clone(),
-                ..Default::default()
-            }),
+        let extras = Extras {
+            user: info.command.as_ref().and_then(|command| command.user.clone()),
             container: info.container.clone(),
             labels: info.labels.clone(),
             discovery: info.discovery.clone(),
-            command: info
-                .command
-                .as_ref()
-                .map(|command| mesos::CommandInfo { user: command.user.clone(), ..Default::default() }),
-            ..Default::default()
         };
-        let state = mesos::TaskState::TaskStaging;
-        Self { info, agent, resources, state, statuses: Vec::new(), uuid: None }
+        let has_extras = extras.user.is_some()
+            || extras.container.is_some()
+            || extras.labels.is_some()
+            || extras.discovery.is_some();
+        Self {
+            name: info.name.clone(),
+            task_id: info.task_id.clone(),
+            agent_id: info.agent_id.clone(),
+            executor_id: info.executor.as_ref().map(|executor| executor.executor_id.clone()),
+            agent,
+            resources,
+            state: mesos::TaskState::TaskStaging,
+            statuses: Vec::new(),
+            uuid: None,
+            extras: has_extras.then(|| Box::new(extras)),
+        }
     }
 
     /// Takes over what an update says; the end of a task is final.
@@ -121,15 +146,17 @@ impl Task {
             return;
         }
         self.state = status.state();
-        self.uuid = status.uuid.clone();
-        if self.statuses.last().is_some_and(|last| last.state == status.state) {
+        self.uuid.clone_from(&status.uuid);
+        if self.statuses.last().is_some_and(|last| last.state == self.state) {
             self.statuses.pop();
         }
-        self.statuses.push(mesos::TaskStatus { data: None, ..status.clone() });
-    }
-
-    pub(in crate::local) fn executor_id(&self) -> Option<&mesos::ExecutorId> {
-        self.info.executor.as_ref().map(|executor| &executor.executor_id)
+        self.statuses.push(Status {
+            state: self.state,
+            timestamp: status.timestamp(),
+            healthy: status.healthy,
+            labels: status.labels.clone(),
+            container_status: status.container_status.clone(),
+        });
     }
 }
 
