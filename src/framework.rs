@@ -1,1 +1,481 @@
-//! (being written)
+//! The shell around the scheduler core: the launcher's one `select!`.
+//!
+//! Every source (the master's stream, answers to calls, signals, the tail, time) becomes one `Happening`; the handler turns
+//! it into inputs of the core and performs the effects that come back, in their order. No decision about tasks is made here.
+//!
+//! When the task is over, the tail reads its output to the end, then the framework is torn down: the sandbox is there as long
+//! as somebody reads it. An interrupt skips what is left, step by step: kill with grace, kill now, leave.
+
+mod calls;
+mod signals;
+
+use std::collections::VecDeque;
+use std::future::pending;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use proto::http::{Client, ClientOptions, EventStream, HttpError};
+use proto::mesos::framework_info::{Capability, capability};
+use proto::mesos::{self, TaskState};
+use proto::record::TaskRecord;
+use proto::scheduler::Event;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use url::Url;
+use uuid::Uuid;
+
+use crate::display::Display;
+use crate::exit::Outcome;
+use crate::job::Job;
+use crate::local::{self, Cluster, LocalError};
+use crate::master::{self, AddressError, MasterAddress, Refusal, Subscription, chain, host_port};
+use crate::output::{BeforeFirstWrite, Sink};
+use crate::scheduler::{Config, Effect, Input, Scheduler, Time};
+use crate::tail::{self, FileTailed, Location, Outputs, Phase, Report, Tailed};
+use crate::update::Update;
+
+use calls::{Calls, Failure};
+pub use signals::Signals;
+
+/// How long the last calls (acknowledgement, TEARDOWN) may take once everything else is over.
+const FLUSH_LIMIT: Duration = Duration::from_secs(5);
+
+/// The third signal means "now": one round trip to take the framework down, no more.
+const LEAVE_LIMIT: Duration = Duration::from_millis(500);
+
+/// Where agents listen unless the offer says otherwise.
+const DEFAULT_AGENT_PORT: i32 = 5051;
+
+/// Runs the job to its end: everything that was started for it is gone when this returns.
+///
+/// With `local` as its master, the embedded cluster lives exactly as long as this call.
+pub async fn run(job: Job, display: Display) -> Outcome {
+    let display = SharedDisplay { display: Arc::new(Mutex::new(display)), started: Instant::now() };
+    let task_id = job.task_id().to_owned();
+    let outcome = launch(job, &display).await.unwrap_or_else(Outcome::Failed);
+    display.show(&Update::Ended { task_id, outcome: outcome.clone() });
+    outcome
+}
+
+/// `Err`: what kept the scheduler core from beginning at all.
+async fn launch(job: Job, display: &SharedDisplay) -> Result<Outcome, String> {
+    // From here on a signal waits until it can be answered: no embedded cluster is left half-way.
+    let mut signals = Signals::new().map_err(|error| format!("cannot listen for signals: {error}"))?;
+    match job.master.parse().map_err(|error: AddressError| chain(&error))? {
+        MasterAddress::Masters(masters) => Shell::new(job, masters, display)?.run(&mut signals, None).await,
+        MasterAddress::Local { agents } => {
+            let options = local::Options { agents, ..local::Options::default() };
+            let mut cluster = Cluster::start(options).await.map_err(|error| chain(&error))?;
+            let master = Url::parse(&format!("http://{}/", cluster.address())).expect("a socket address makes a URL");
+            let outcome = match Shell::new(job, vec![master], display) {
+                Ok(shell) => shell.run(&mut signals, Some(&mut cluster)).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = cluster.shutdown().await {
+                display.show(&Update::Notice(chain(&error)));
+            }
+            outcome
+        }
+    }
+}
+
+/// The display, shared with the threads that write the task's output: it must be out of the way before they do.
+#[derive(Clone)]
+struct SharedDisplay {
+    display: Arc<Mutex<Display>>,
+    started: Instant,
+}
+
+impl SharedDisplay {
+    fn lock(&self) -> MutexGuard<'_, Display> {
+        self.display.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn show(&self, update: &Update) {
+        self.lock().handle(update, self.started.elapsed());
+    }
+
+    fn tick(&self) {
+        self.lock().tick(self.started.elapsed());
+    }
+
+    fn tick_interval(&self) -> Option<Duration> {
+        self.lock().tick_interval()
+    }
+
+    /// To be called by a sink before its first byte.
+    fn make_way(&self) -> BeforeFirstWrite {
+        let display = self.clone();
+        Box::new(move || display.show(&Update::OutputStarted))
+    }
+}
+
+/// One thing that the shell waits for.
+enum Happening {
+    Signal(u8),
+    Stream(Result<Option<Event>, HttpError>),
+    Subscribed(Result<Subscription, Refusal>),
+    CallFailed(Failure),
+    ClusterFailed(LocalError),
+    Tailed(Tailed),
+    Report(Report),
+    CoreTimeout,
+    DisplayTick,
+}
+
+/// Everything that one launch holds.
+struct Shell {
+    job: Job,
+    client: Client,
+    masters: Vec<Url>,
+    display: SharedDisplay,
+    scheduler: Scheduler,
+    started: Instant,
+    subscribing: Option<Subscribing>,
+    stream: Option<EventStream<Event>>,
+    calls: Calls,
+    stdout: Sink,
+    stderr: Sink,
+    tail: Option<RunningTail>,
+    record: Option<TaskRecord>,
+    outcome: Option<Outcome>,
+    signals_seen: u32,
+    is_finished: bool,
+}
+
+type Subscribing = Pin<Box<dyn Future<Output = Result<Subscription, Refusal>>>>;
+
+/// The tail of the task's sandbox.
+struct RunningTail {
+    phase: watch::Sender<Phase>,
+    reports: mpsc::UnboundedReceiver<Report>,
+    /// Makes progress while the shell waits for anything; dropping it ends it.
+    following: Pin<Box<dyn Future<Output = Tailed>>>,
+}
+
+impl Shell {
+    fn new(job: Job, masters: Vec<Url>, display: &SharedDisplay) -> Result<Self, String> {
+        let client = Client::new(ClientOptions::default()).map_err(|error| chain(&error))?;
+        let mut framework = job.framework.clone();
+        // `master` takes away what the leader's version does not know.
+        for known in [capability::Type::TaskKillingState, capability::Type::PartitionAware] {
+            framework.capabilities.push(Capability { r#type: Some(known.into()) });
+        }
+        let config = Config {
+            framework,
+            seed: Uuid::new_v4().as_u64_pair().0,
+            can_suppress: true,
+            connect_timeout: job.connect_timeout,
+        };
+        let no_sink = |error| format!("cannot write the task's output: {error}");
+        Ok(Self {
+            calls: Calls::new(client.clone()),
+            scheduler: Scheduler::new(config),
+            stdout: Sink::stdout(Some(display.make_way())).map_err(no_sink)?,
+            stderr: Sink::stderr(Some(display.make_way())).map_err(no_sink)?,
+            job,
+            client,
+            masters,
+            display: display.clone(),
+            started: Instant::now(),
+            subscribing: None,
+            stream: None,
+            tail: None,
+            record: None,
+            outcome: None,
+            signals_seen: 0,
+            is_finished: false,
+        })
+    }
+
+    async fn run(mut self, signals: &mut Signals, mut cluster: Option<&mut Cluster>) -> Result<Outcome, String> {
+        self.input(Input::Add(Box::new(self.job.task.clone())));
+        while !self.is_finished {
+            let happening = self.next(signals, cluster.as_deref_mut()).await;
+            if let Some(outcome) = self.handle(happening) {
+                self.calls.flush(LEAVE_LIMIT).await;
+                return Ok(outcome);
+            }
+        }
+        self.calls.flush(FLUSH_LIMIT).await;
+        self.outcome.ok_or_else(|| "the launcher ended before its task; this is a bug".to_owned())
+    }
+
+    async fn next(&mut self, signals: &mut Signals, cluster: Option<&mut Cluster>) -> Happening {
+        let timeout = self.scheduler.next_timeout().map(|at| self.started + at);
+        let tick = self.display.tick_interval().map(|interval| Instant::now() + interval);
+        let (reports, tail) = match &mut self.tail {
+            Some(running) => (Some(&mut running.reports), Some(&mut running.following)),
+            None => (None, None),
+        };
+        tokio::select! {
+            biased;
+            signal = signals.next() => Happening::Signal(signal),
+            event = next_event(self.stream.as_mut()) => Happening::Stream(event),
+            subscribed = or_pending(self.subscribing.as_mut()) => Happening::Subscribed(subscribed),
+            failure = self.calls.next_failure() => Happening::CallFailed(failure),
+            error = cluster_failure(cluster) => Happening::ClusterFailed(error),
+            report = next_report(reports) => Happening::Report(report),
+            tailed = or_pending(tail) => Happening::Tailed(tailed),
+            () = sleep_until(timeout) => Happening::CoreTimeout,
+            () = sleep_until(tick) => Happening::DisplayTick,
+        }
+    }
+
+    /// `Some` only when the launcher must leave at once.
+    fn handle(&mut self, happening: Happening) -> Option<Outcome> {
+        match happening {
+            Happening::Signal(number) => return self.interrupted(number),
+            Happening::Stream(Ok(Some(event))) => self.input(Input::Event(Box::new(event))),
+            Happening::Stream(end) => {
+                self.calls.disconnect(self.stream.take());
+                let reason = match end {
+                    Err(error) => chain(&error),
+                    Ok(_) => "the master closed the stream of events".to_owned(),
+                };
+                self.input(Input::Disconnected { reason, is_fatal: false });
+            }
+            Happening::Subscribed(Ok(subscription)) => {
+                self.subscribing = None;
+                let master = host_port(&subscription.leader);
+                self.calls.connect(&subscription);
+                self.stream = Some(subscription.stream);
+                self.input(Input::Connected { master });
+            }
+            Happening::Subscribed(Err(Refusal { reason, is_fatal })) => {
+                self.subscribing = None;
+                self.input(Input::Disconnected { reason, is_fatal });
+            }
+            // Its agents will never offer anything: the same as a master that says a final no.
+            Happening::ClusterFailed(error) => {
+                self.input(Input::Disconnected { reason: chain(&error), is_fatal: true });
+            }
+            Happening::CallFailed((call, reason)) => self.input(Input::CallFailed { call, reason }),
+            Happening::Tailed(tailed) => self.tailed(tailed),
+            Happening::Report(Report::Notice(text)) => self.display.show(&Update::Notice(text)),
+            Happening::Report(Report::Pulling(progress)) => self.display.show(&Update::Pulling {
+                layers_done: progress.layers_done,
+                layers_total: progress.layers_total,
+                bytes_done: progress.bytes_done,
+                bytes_total: progress.bytes_total,
+            }),
+            Happening::CoreTimeout => self.input(Input::Tick),
+            Happening::DisplayTick => self.display.tick(),
+        }
+        None
+    }
+
+    /// First: kill with grace. Second: kill now, and leave output that is still unread. Third: leave, whatever is left.
+    fn interrupted(&mut self, signal: u8) -> Option<Outcome> {
+        self.signals_seen += 1;
+        if self.signals_seen >= 3 {
+            self.input(Input::Stop);
+            return Some(Outcome::Interrupted(signal));
+        }
+        if self.outcome.is_none() {
+            let task_id = self.job.task_id().to_owned();
+            self.input(Input::Interrupt { task_id, signal, grace: None });
+        } else if self.signals_seen == 2 {
+            self.set_phase(Phase::Abandon);
+        }
+        None
+    }
+
+    fn tailed(&mut self, tailed: Tailed) {
+        self.tail = None;
+        self.tell_lost("stdout", &tailed.stdout);
+        self.tell_lost("stderr", &tailed.stderr);
+        if self.outcome.is_some() {
+            self.input(Input::Stop);
+        }
+    }
+
+    fn tell_lost(&self, file: &'static str, result: &FileTailed) {
+        if let Some(lost) = &result.lost {
+            self.display.show(&Update::OutputLost { file, bytes: lost.bytes, why: lost.why.clone() });
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            for effect in self.scheduler.handle(self.now(), input) {
+                inputs.extend(self.perform(effect));
+            }
+        }
+    }
+
+    fn now(&self) -> Time {
+        self.started.elapsed()
+    }
+
+    /// Returns what the core must hear of it at once.
+    fn perform(&mut self, effect: Effect) -> Option<Input> {
+        match effect {
+            Effect::Subscribe(call) => {
+                self.calls.disconnect(self.stream.take());
+                let (client, masters) = (self.client.clone(), self.masters.clone());
+                let names: Vec<String> = masters.iter().map(host_port).collect();
+                self.display.show(&Update::Connecting { master: names.join(",") });
+                self.subscribing = Some(Box::pin(async move { master::subscribe(&client, &masters, &call).await }));
+            }
+            Effect::Disconnect => {
+                self.subscribing = None;
+                self.calls.disconnect(self.stream.take());
+            }
+            Effect::Call(call) => {
+                if let Err((call, reason)) = self.calls.post(call) {
+                    return Some(Input::CallFailed { call, reason });
+                }
+            }
+            Effect::Update(update) => self.display.show(&update),
+            Effect::Status(status) => self.watch_status(&status),
+            Effect::Placed { wire_task_id, offer, .. } => self.start_tail(&wire_task_id, &offer),
+            Effect::Ended { outcome, .. } => return self.task_ended(outcome),
+            Effect::Finish => self.is_finished = true,
+        }
+        None
+    }
+
+    fn watch_status(&mut self, status: &mesos::TaskStatus) {
+        if let Some(record) = status.data.as_deref().and_then(TaskRecord::parse) {
+            self.record = Some(record);
+        }
+        if matches!(status.state(), TaskState::TaskStarting | TaskState::TaskRunning) {
+            self.set_phase(Phase::Running);
+        }
+    }
+
+    fn task_ended(&mut self, outcome: Outcome) -> Option<Input> {
+        self.outcome = Some(outcome);
+        if self.tail.is_none() {
+            return Some(Input::Stop);
+        }
+        let (stdout_bytes, stderr_bytes) =
+            self.record.as_ref().map_or((None, None), |record| (record.stdout_bytes, record.stderr_bytes));
+        self.set_phase(Phase::Ended { stdout_bytes, stderr_bytes });
+        None
+    }
+
+    fn set_phase(&self, phase: Phase) {
+        if let Some(running) = &self.tail {
+            running.phase.send_replace(phase);
+        }
+    }
+
+    /// A relaunched task has a sandbox of its own; the one before never produced output.
+    fn start_tail(&mut self, executor_id: &str, offer: &mesos::Offer) {
+        let (phase, phases) = watch::channel(Phase::Waiting);
+        let (sender, reports) = mpsc::unbounded_channel();
+        let outputs = Outputs {
+            stdout: self.stdout.clone(),
+            stderr: self.stderr.clone(),
+            reports: sender,
+            wants_pull_progress: !self.job.messages.is_quiet,
+        };
+        let following = Box::pin(tail::follow(self.client.clone(), location(executor_id, offer), outputs, phases));
+        self.tail = Some(RunningTail { phase, reports, following });
+    }
+}
+
+/// Where the sandbox of a task launched on this offer will be served.
+fn location(executor_id: &str, offer: &mesos::Offer) -> Location {
+    let url = offer.url.as_ref();
+    let port = url.map_or(DEFAULT_AGENT_PORT, |url| url.address.port);
+    let hosts = match url {
+        Some(url) => vec![url.address.hostname.as_deref(), url.address.ip.as_deref()],
+        None => vec![Some(offer.hostname.as_str())],
+    };
+    let mut agents: Vec<Url> = Vec::new();
+    for host in hosts.into_iter().flatten().filter(|host| !host.is_empty()) {
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        if let Ok(url) = Url::parse(&format!("http://{host}:{port}/"))
+            && !agents.contains(&url)
+        {
+            agents.push(url);
+        }
+    }
+    Location {
+        agents,
+        process: url.and_then(|url| url.path.clone()).unwrap_or_else(|| "/slave(1)".to_owned()),
+        agent_id: offer.agent_id.value.clone(),
+        framework_id: offer.framework_id.value.clone(),
+        executor_id: executor_id.to_owned(),
+    }
+}
+
+async fn next_event(stream: Option<&mut EventStream<Event>>) -> Result<Option<Event>, HttpError> {
+    match stream {
+        Some(stream) => stream.next().await,
+        None => pending().await,
+    }
+}
+
+async fn cluster_failure(cluster: Option<&mut Cluster>) -> LocalError {
+    match cluster {
+        Some(cluster) => cluster.failure().await,
+        None => pending().await,
+    }
+}
+
+async fn next_report(reports: Option<&mut mpsc::UnboundedReceiver<Report>>) -> Report {
+    match reports {
+        Some(reports) => match reports.recv().await {
+            Some(report) => report,
+            None => pending().await,
+        },
+        None => pending().await,
+    }
+}
+
+async fn or_pending<F: Future + Unpin>(future: Option<&mut F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
+        None => pending().await,
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer(hostname: &str, ip: &str, path: Option<&str>) -> mesos::Offer {
+        let address = mesos::Address { hostname: Some(hostname.to_owned()), ip: Some(ip.to_owned()), port: 5055 };
+        mesos::Offer {
+            hostname: hostname.to_owned(),
+            url: Some(mesos::Url { address, path: path.map(str::to_owned), ..mesos::Url::default() }),
+            ..mesos::Offer::default()
+        }
+    }
+
+    fn names(location: &Location) -> Vec<&str> {
+        location.agents.iter().map(Url::as_str).collect()
+    }
+
+    #[test]
+    fn the_sandbox_is_looked_for_by_hostname_then_by_ip() {
+        let location = location("task", &offer("a1.example", "10.0.0.7", Some("/slave(2)")));
+        assert_eq!(names(&location), ["http://a1.example:5055/", "http://10.0.0.7:5055/"]);
+        assert_eq!((location.process.as_str(), location.executor_id.as_str()), ("/slave(2)", "task"));
+    }
+
+    #[test]
+    fn an_agent_named_by_its_ip_is_asked_once() {
+        assert_eq!(names(&location("task", &offer("127.0.0.1", "127.0.0.1", None))), ["http://127.0.0.1:5055/"]);
+        assert_eq!(names(&location("task", &offer("", "::1", None))), ["http://[::1]:5055/"]);
+    }
+
+    #[test]
+    fn an_offer_without_url_is_of_an_agent_on_the_default_port() {
+        let offer = mesos::Offer { hostname: "a1".to_owned(), ..mesos::Offer::default() };
+        assert_eq!(names(&location("task", &offer)), ["http://a1:5051/"]);
+    }
+}

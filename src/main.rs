@@ -1,27 +1,68 @@
-//! The binary.
+//! One executable, three programs: its name or its first word says which.
+
+#![allow(clippy::print_stdout, reason = "a program answers on its stdout")]
 
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
-use launch_container::role::Role;
+use containerizer::{Environment, Verb, supervisor};
+use launch_container::cli::{Cli, Stop};
+use launch_container::display::{Display, Stderr, failure_line};
+use launch_container::job::Job;
+use launch_container::role::{LocalCli, Role};
+use launch_container::{exit, framework, local};
+use tracing::Level;
 
 fn main() -> ExitCode {
     match Role::from_args(std::env::args_os()) {
+        Ok(Role::Launch(cli)) => launch(*cli),
+        Ok(Role::Local(cli)) => keep_cluster(&cli),
         Ok(Role::Containerizer(verb)) => containerize(verb),
         Ok(Role::Executor(arguments)) => execute(&arguments),
-        Ok(_) => ExitCode::FAILURE,
-        Err(stop) => {
-            eprint!("{}", stop.text);
-            ExitCode::from(stop.code)
-        }
+        Err(stop) => answer(&stop),
+    }
+}
+
+fn launch(cli: Cli) -> ExitCode {
+    let job = match Job::new(cli) {
+        Ok(job) => job,
+        Err(error) => return fail(&error.to_string()),
+    };
+    log_to_stderr(job.messages.verbosity);
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(failure) => return failure,
+    };
+    let display = Display::new(&job, Stderr::of_process(), SystemTime::now());
+    let outcome = runtime.block_on(framework::run(job, display));
+    // A thread that is stuck in a name lookup or in a write nobody reads must not hold the exit code back.
+    runtime.shutdown_background();
+    ExitCode::from(exit::code(&outcome))
+}
+
+fn keep_cluster(cli: &LocalCli) -> ExitCode {
+    log_to_stderr(cli.verbose);
+    let resources = match cli.resources.as_deref().map(str::parse).transpose() {
+        Ok(resources) => resources,
+        Err(error) => return fail(&format!("invalid value for --resources: {error}")),
+    };
+    let options = local::Options { agents: cli.agents, port: Some(cli.port), resources, ..local::Options::default() };
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(failure) => return failure,
+    };
+    match runtime.block_on(local::run_foreground(options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&launch_container::master::chain(&error)),
     }
 }
 
 /// One verb of the external containerizer protocol. On the good path it says nothing: a slave puts its stderr into the sandbox.
 fn containerize(word: &str) -> ExitCode {
-    let verb = containerizer::Verb::from_word(word).expect("the role knows the same verbs");
-    match containerizer::run(verb, &containerizer::Environment::from_process()) {
+    let verb = Verb::from_word(word).expect("the role knows the same verbs");
+    match containerizer::run(verb, &Environment::from_process()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -30,17 +71,54 @@ fn containerize(word: &str) -> ExitCode {
     }
 }
 
-/// The executor; with a state directory, one that owns its container.
+/// The executor. With a state directory it was started by `docker-containerizer launch` and owns that container.
 fn execute(arguments: &[OsString]) -> ExitCode {
-    let [option, directory] = arguments else { return ExitCode::FAILURE };
-    if option != containerizer::supervisor::STATE_DIRECTORY_OPTION {
-        return ExitCode::FAILURE;
-    }
-    match containerizer::supervise(Path::new(directory)) {
+    let result = match arguments {
+        [option, directory] if option == supervisor::STATE_DIRECTORY_OPTION => {
+            containerizer::supervise(Path::new(directory)).map_err(|error| error.to_string())
+        }
+        _ => Err(format!(
+            "this program is started by docker-containerizer, with {} DIR",
+            supervisor::STATE_DIRECTORY_OPTION
+        )),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("docker-executor: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// One thread is enough: nothing here computes for long, and every program starts in a millisecond.
+fn runtime() -> Result<tokio::runtime::Runtime, ExitCode> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| fail(&format!("cannot start: {error}")))
+}
+
+fn fail(message: &str) -> ExitCode {
+    eprintln!("{}", failure_line(message));
+    ExitCode::from(exit::FAILED)
+}
+
+fn answer(stop: &Stop) -> ExitCode {
+    if stop.is_error {
+        eprint!("{}", stop.text);
+    } else {
+        print!("{}", stop.text);
+    }
+    ExitCode::from(stop.code)
+}
+
+fn log_to_stderr(verbosity: u8) {
+    let level = match verbosity {
+        0 => return,
+        1 => Level::INFO,
+        2 => Level::DEBUG,
+        3.. => Level::TRACE,
+    };
+    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(false).init();
 }
