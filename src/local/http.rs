@@ -10,15 +10,16 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use percent_encoding::percent_decode_str;
-use prost::Message;
+use prost::{Message as _, Name};
 use proto::{executor, mesos, scheduler};
 
 use super::agent;
 use super::files::{self, FilesError, Query};
-use super::hub::{Format, Hub, Records, Rejection, chain, to_json};
+use super::hub::{Format, Hub, Records, Rejection, to_json};
 use super::master::{self, StreamId};
 use super::sandbox::Sandboxes;
 use super::state;
+use crate::master::chain;
 
 const PROTOBUF: &str = "application/x-protobuf";
 const JSON: &str = "application/json";
@@ -124,7 +125,7 @@ fn route(path: &str, agents: usize) -> Option<Resource> {
 
 impl Face {
     async fn scheduler(&self, request: Request) -> Response {
-        let (headers, call) = match receive::<scheduler::Call>(request, "mesos.scheduler.Call").await {
+        let (headers, call) = match receive::<scheduler::Call>(request).await {
             Ok(received) => received,
             Err(refused) => return refused,
         };
@@ -152,7 +153,7 @@ impl Face {
     }
 
     async fn executor(&self, agent: usize, request: Request) -> Response {
-        let (headers, call) = match receive::<executor::Call>(request, "mesos.executor.Call").await {
+        let (headers, call) = match receive::<executor::Call>(request).await {
             Ok(received) => received,
             Err(refused) => return refused,
         };
@@ -177,7 +178,7 @@ impl Face {
     async fn operator(&self, agent: usize, request: Request) -> Response {
         use proto::agent::call::Type;
         use proto::agent::response;
-        let (headers, call) = match receive::<proto::agent::Call>(request, "mesos.agent.Call").await {
+        let (headers, call) = match receive::<proto::agent::Call>(request).await {
             Ok(received) => received,
             Err(refused) => return refused,
         };
@@ -224,9 +225,7 @@ impl Face {
         response.r#type = Some(kind as i32);
         match format {
             Format::Protobuf => ([(header::CONTENT_TYPE, PROTOBUF)], response.encode_to_vec()).into_response(),
-            Format::Json => {
-                ([(header::CONTENT_TYPE, JSON)], to_json("mesos.agent.Response", &response)).into_response()
-            }
+            Format::Json => ([(header::CONTENT_TYPE, JSON)], to_json(&response)).into_response(),
         }
     }
 
@@ -252,7 +251,7 @@ impl Face {
 }
 
 /// The checks that every POST of a call has in common.
-async fn receive<C: Message + Default>(request: Request, name: &str) -> Result<(HeaderMap, C), Response> {
+async fn receive<C: Name + Default>(request: Request) -> Result<(HeaderMap, C), Response> {
     if request.method() != Method::POST {
         let allow = [(header::ALLOW, "POST")];
         return Err((StatusCode::METHOD_NOT_ALLOWED, allow).into_response());
@@ -269,8 +268,8 @@ async fn receive<C: Message + Default>(request: Request, name: &str) -> Result<(
     let body = axum::body::to_bytes(body, MAX_CALL_BYTES).await;
     let body = body.map_err(|error| refuse(400, &format!("Failed to read the body: {}", chain(&error))))?;
     let call = match format {
-        Format::Protobuf => C::decode(body).map_err(|error| chain(&error)),
-        Format::Json => proto::json::from_slice(name, &body).map_err(|error| chain(&error)),
+        Format::Protobuf => proto::compat::decode::<C>(&body).map_err(|error| chain(&error)),
+        Format::Json => proto::json::from_slice(&C::full_name(), &body).map_err(|error| chain(&error)),
     };
     let call = call.map_err(|why| refuse(400, &format!("Failed to parse body into Call: {why}")))?;
     Ok((parts.headers, call))

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use prost::Message;
+use prost::Name;
 use proto::{executor, mesos, recordio, scheduler};
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -23,6 +23,7 @@ use super::agent::{self, Agent};
 use super::containerizer::{Containerizer, VerbError};
 use super::master::{self, AgentDescription, Master, StreamId};
 use super::sandbox;
+use crate::master::chain;
 
 /// How messages are written on a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -299,7 +300,7 @@ impl Hub {
     ) {
         match effect {
             agent::Effect::Reject { .. } => {}
-            agent::Effect::Event { stream, event } => state.send(stream, "mesos.executor.Event", event.as_ref()),
+            agent::Effect::Event { stream, event } => state.send(stream, event.as_ref()),
             agent::Effect::CloseStream { stream } => drop(state.streams.remove(&stream)),
             agent::Effect::Master(input) => queue.push_back(Work::Master(*input)),
             agent::Effect::Launch { launch, environment } => {
@@ -394,7 +395,7 @@ impl State {
         use master::Effect;
         let (agent_id, input) = match effect {
             Effect::Reject { .. } => return,
-            Effect::Event { stream, event } => return self.send(stream, "mesos.scheduler.Event", event.as_ref()),
+            Effect::Event { stream, event } => return self.send(stream, event.as_ref()),
             Effect::CloseStream { stream } => return drop(self.streams.remove(&stream)),
             Effect::RunTask { agent_id, framework, task } => (agent_id, Input::RunTask { framework, task }),
             Effect::KillTask { agent_id, framework_id, task_id, kill_policy } => {
@@ -418,11 +419,11 @@ impl State {
         }
     }
 
-    fn send(&mut self, stream: StreamId, name: &str, event: &impl Message) {
+    fn send<E: Name>(&mut self, stream: StreamId, event: &E) {
         let Some(Stream { sender, format }) = self.streams.get(&stream) else { return };
         let record = match format {
             Format::Protobuf => event.encode_to_vec(),
-            Format::Json => to_json(name, event),
+            Format::Json => to_json(event),
         };
         // The client may have gone: then `Disconnected` is on its way.
         let _ = sender.send(Bytes::from(recordio::encode(&record)));
@@ -446,20 +447,9 @@ impl Drop for Records {
 }
 
 /// Mesos' JSON; our own messages always have one.
-pub(super) fn to_json(name: &str, message: &impl Message) -> Vec<u8> {
-    let value = proto::json::to_value(name, message).expect("messages made here are of the named type");
+pub(super) fn to_json<M: Name>(message: &M) -> Vec<u8> {
+    let value = proto::json::to_value(&M::full_name(), message).expect("every message of ours has JSON");
     value.to_string().into_bytes()
-}
-
-/// An error and what caused it, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 fn describe(agent: &Agent) -> AgentDescription {

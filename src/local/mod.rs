@@ -40,10 +40,12 @@ use tokio::sync::oneshot;
 
 use agent::Agent;
 use containerizer::{Containerizer, VerbError};
-use hub::{Hub, chain};
+use hub::Hub;
 use master::Master;
 use sandbox::Sandboxes;
 use work_dir::{WorkDir, WorkDirError};
+
+use crate::master::chain;
 
 /// From SHUTDOWN to `destroy`, as in Mesos.
 const EXECUTOR_SHUTDOWN_GRACE: Duration = Duration::from_secs(5);

@@ -168,7 +168,7 @@ impl Usage {
             "executor_name": self.executor_name,
             "framework_id": self.framework_id,
             "source": self.source,
-            "statistics": message("mesos.ResourceStatistics", statistics),
+            "statistics": message(statistics),
         })
     }
 }
@@ -261,10 +261,10 @@ fn task_entry(task: &Task, framework_id: &str) -> Value {
         entry["labels"] = json!(label_entries(labels));
     }
     if let Some(container) = &extras.container {
-        entry["container"] = message("mesos.ContainerInfo", container);
+        entry["container"] = message(container);
     }
     if let Some(discovery) = &extras.discovery {
-        entry["discovery"] = message("mesos.DiscoveryInfo", discovery);
+        entry["discovery"] = message(discovery);
     }
     entry
 }
@@ -276,7 +276,7 @@ fn status_entry(status: &Status) -> Value {
         entry["labels"] = json!(label_entries(labels));
     }
     if let Some(container_status) = &status.container_status {
-        entry["container_status"] = message("mesos.ContainerStatus", container_status);
+        entry["container_status"] = message(container_status);
     }
     if let Some(healthy) = status.healthy {
         entry["healthy"] = json!(healthy);
@@ -285,7 +285,7 @@ fn status_entry(status: &Status) -> Value {
 }
 
 fn label_entries(labels: &mesos::Labels) -> Vec<Value> {
-    labels.labels.iter().map(|label| message("mesos.Label", label)).collect()
+    labels.labels.iter().map(message).collect()
 }
 
 /// Numbers for scalars, text for the rest; the four usual scalars are always there.
@@ -352,8 +352,8 @@ fn offered(master: &Master, takes: impl Fn(AgentKey, FrameworkKey) -> bool) -> R
     offered
 }
 
-fn message(name: &str, message: &impl prost::Message) -> Value {
-    proto::json::to_value(name, message).expect("messages made here are of the named type")
+fn message<M: prost::Name>(message: &M) -> Value {
+    proto::json::to_value(&M::full_name(), message).expect("every message of ours has JSON")
 }
 
 fn framework_id(info: &mesos::FrameworkInfo) -> &str {

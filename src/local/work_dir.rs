@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 
 use super::containerizer::Containerizer;
-use super::hub::chain;
+use crate::master::chain;
 
 /// How the directories that were made are called, up to a random end.
 const PREFIX: &str = "launch-container-local.";
