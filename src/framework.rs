@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use url::Url;
 use uuid::Uuid;
 
-use crate::display::Display;
+use crate::display::{Display, Stream};
 use crate::exit::Outcome;
 use crate::job::Job;
 use crate::local::{self, Cluster, LocalError};
@@ -54,6 +54,7 @@ pub async fn run(job: Job, display: Display) -> Outcome {
     let display = SharedDisplay { display: Arc::new(Mutex::new(display)), started: Instant::now() };
     let task_id = job.task_id().to_owned();
     let outcome = launch(job, &display).await.unwrap_or_else(Outcome::Failed);
+    // Told once: a shell that ran has already done so.
     display.show(&Update::Ended { task_id, outcome: outcome.clone() });
     outcome
 }
@@ -137,8 +138,11 @@ struct Shell {
     calls: Calls,
     stdout: Sink,
     stderr: Sink,
+    /// Bytes of the task on our streams when something was shown last.
+    shown_behind: [u64; 2],
     tail: Option<RunningTail>,
     record: Option<TaskRecord>,
+    has_task_run: bool,
     outcome: Option<Outcome>,
     signals_seen: u32,
     is_finished: bool,
@@ -171,6 +175,7 @@ impl Shell {
         let no_sink = |error| format!("cannot write the task's output: {error}");
         Ok(Self {
             calls: Calls::new(client.clone()),
+            shown_behind: [0; 2],
             scheduler: Scheduler::new(config),
             stdout: Sink::stdout(Some(display.make_way())).map_err(no_sink)?,
             stderr: Sink::stderr(Some(display.make_way())).map_err(no_sink)?,
@@ -183,6 +188,7 @@ impl Shell {
             stream: None,
             tail: None,
             record: None,
+            has_task_run: false,
             outcome: None,
             signals_seen: 0,
             is_finished: false,
@@ -194,12 +200,15 @@ impl Shell {
         while !self.is_finished {
             let happening = self.next(signals, cluster.as_deref_mut()).await;
             if let Some(outcome) = self.handle(happening) {
+                self.show_end(&outcome);
                 self.calls.flush(LEAVE_LIMIT).await;
                 return Ok(outcome);
             }
         }
+        let outcome = self.outcome.clone().ok_or("the launcher ended before its task; this is a bug")?;
+        self.show_end(&outcome);
         self.calls.flush(FLUSH_LIMIT).await;
-        self.outcome.ok_or_else(|| "the launcher ended before its task; this is a bug".to_owned())
+        Ok(outcome)
     }
 
     async fn next(&mut self, signals: &mut Signals, cluster: Option<&mut Cluster>) -> Happening {
@@ -253,8 +262,8 @@ impl Shell {
             }
             Happening::CallFailed((call, reason)) => self.input(Input::CallFailed { call, reason }),
             Happening::Tailed(tailed) => self.tailed(tailed),
-            Happening::Report(Report::Notice(text)) => self.display.show(&Update::Notice(text)),
-            Happening::Report(Report::Pulling(progress)) => self.display.show(&Update::Pulling {
+            Happening::Report(Report::Notice(text)) => self.show(&Update::Notice(text)),
+            Happening::Report(Report::Pulling(progress)) => self.show(&Update::Pulling {
                 layers_done: progress.layers_done,
                 layers_total: progress.layers_total,
                 bytes_done: progress.bytes_done,
@@ -284,16 +293,39 @@ impl Shell {
 
     fn tailed(&mut self, tailed: Tailed) {
         self.tail = None;
-        self.tell_lost("stdout", &tailed.stdout);
-        self.tell_lost("stderr", &tailed.stderr);
+        // Without a run there is nothing to lose, and often no sandbox; what the agent may have written there was still read.
+        if self.has_task_run {
+            self.tell_lost("stdout", &tailed.stdout);
+            self.tell_lost("stderr", &tailed.stderr);
+        }
         if self.outcome.is_some() {
             self.input(Input::Stop);
         }
     }
 
-    fn tell_lost(&self, file: &'static str, result: &FileTailed) {
+    /// Shows an update of ours on a line of its own, also behind output that ended in the middle of one.
+    fn show(&mut self, update: &Update) {
+        let [stdout, stderr] = &mut self.shown_behind;
+        for (stream, sink, shown_behind) in
+            [(Stream::Stdout, &self.stdout, stdout), (Stream::Stderr, &self.stderr, stderr)]
+        {
+            let written = sink.written().written;
+            if written != *shown_behind && sink.is_mid_line() {
+                self.display.lock().output_written(stream, false);
+            }
+            *shown_behind = written;
+        }
+        self.display.show(update);
+    }
+
+    fn show_end(&mut self, outcome: &Outcome) {
+        let task_id = self.job.task_id().to_owned();
+        self.show(&Update::Ended { task_id, outcome: outcome.clone() });
+    }
+
+    fn tell_lost(&mut self, file: &'static str, result: &FileTailed) {
         if let Some(lost) = &result.lost {
-            self.display.show(&Update::OutputLost { file, bytes: lost.bytes, why: lost.why.clone() });
+            self.show(&Update::OutputLost { file, bytes: lost.bytes, why: lost.why.clone() });
         }
     }
 
@@ -317,7 +349,7 @@ impl Shell {
                 self.calls.disconnect(self.stream.take());
                 let (client, masters) = (self.client.clone(), self.masters.clone());
                 let names: Vec<String> = masters.iter().map(host_port).collect();
-                self.display.show(&Update::Connecting { master: names.join(",") });
+                self.show(&Update::Connecting { master: names.join(",") });
                 self.subscribing = Some(Box::pin(async move { master::subscribe(&client, &masters, &call).await }));
             }
             Effect::Disconnect => {
@@ -329,7 +361,7 @@ impl Shell {
                     return Some(Input::CallFailed { call, reason });
                 }
             }
-            Effect::Update(update) => self.display.show(&update),
+            Effect::Update(update) => self.show(&update),
             Effect::Status(status) => self.watch_status(&status),
             Effect::Placed { wire_task_id, offer, .. } => self.start_tail(&wire_task_id, &offer),
             Effect::Ended { outcome, .. } => return self.task_ended(outcome),
@@ -342,6 +374,7 @@ impl Shell {
         if let Some(record) = status.data.as_deref().and_then(TaskRecord::parse) {
             self.record = Some(record);
         }
+        self.has_task_run |= status.state() == TaskState::TaskRunning;
         if matches!(status.state(), TaskState::TaskStarting | TaskState::TaskRunning) {
             self.set_phase(Phase::Running);
         }

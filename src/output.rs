@@ -14,7 +14,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -123,6 +123,11 @@ impl Sink {
             trouble: self.trouble(),
         }
     }
+
+    /// Whether the last byte that was written is no line end.
+    pub fn is_mid_line(&self) -> bool {
+        self.written().written > 0 && self.state.last_byte.load(Ordering::Acquire) != b'\n'
+    }
 }
 
 /// Pieces that wait for the thread. A piece is what one read of a socket gave, at most about 400 KB: four of them and the one
@@ -143,6 +148,7 @@ struct State {
     name: &'static str,
     written: AtomicU64,
     discarded: AtomicU64,
+    last_byte: AtomicU8,
     trouble: OnceLock<Trouble>,
 }
 
@@ -173,8 +179,12 @@ impl Writer {
             while !rest.is_empty() {
                 match self.write_some(rest) {
                     Ok(count) => {
+                        let (taken, left) = rest.split_at(count);
+                        if let Some(last) = taken.last() {
+                            self.state.last_byte.store(*last, Ordering::Release);
+                        }
                         self.state.written.fetch_add(count as u64, Ordering::AcqRel);
-                        rest = &rest[count..];
+                        rest = left;
                     }
                     Err(trouble) => {
                         let _ = self.state.trouble.set(trouble);
@@ -338,6 +348,10 @@ mod tests {
         sink.write(Bytes::from_static(b"b")).await;
         sink.flush().await;
         assert_eq!(calls.try_iter().count(), 1);
+        assert!(sink.is_mid_line());
+        sink.write(Bytes::from_static(b"\n")).await;
+        sink.flush().await;
+        assert!(!sink.is_mid_line());
         let mut all = String::new();
         file.rewind().unwrap();
         file.read_to_string(&mut all).unwrap();

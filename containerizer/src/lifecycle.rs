@@ -62,10 +62,10 @@ pub struct Ending {
     pub started: Option<Started>,
     /// Seconds since the epoch.
     pub finished_at: f64,
-    /// Bytes in the sandbox's stdout.
-    pub stdout_bytes: u64,
+    /// Bytes in the sandbox's stdout; `None`: not known, so that a reader must look for himself.
+    pub stdout_bytes: Option<u64>,
     /// Bytes in the sandbox's stderr.
-    pub stderr_bytes: u64,
+    pub stderr_bytes: Option<u64>,
 }
 
 /// Why a container ended.

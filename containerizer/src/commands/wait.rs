@@ -102,7 +102,7 @@ fn unknown(message: &str) -> Ending {
 }
 
 fn ending(cause: Cause) -> Ending {
-    Ending { cause, was_stopped: false, started: None, finished_at: 0.0, stdout_bytes: 0, stderr_bytes: 0 }
+    Ending { cause, was_stopped: false, started: None, finished_at: 0.0, stdout_bytes: None, stderr_bytes: None }
 }
 
 /// Parsed by every slave; says nothing.

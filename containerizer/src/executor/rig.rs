@@ -44,8 +44,8 @@ impl Rig {
             was_stopped,
             started: Some(Started::default()),
             finished_at: 1.0,
-            stdout_bytes: 0,
-            stderr_bytes: 0,
+            stdout_bytes: None,
+            stderr_bytes: None,
         };
         self.events.send(Event::Ended(ending)).await.unwrap();
     }

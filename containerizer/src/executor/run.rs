@@ -118,8 +118,8 @@ fn lost(started: Option<Started>) -> Ending {
         was_stopped: false,
         started,
         finished_at: epoch_seconds(),
-        stdout_bytes: 0,
-        stderr_bytes: 0,
+        stdout_bytes: None,
+        stderr_bytes: None,
     }
 }
 

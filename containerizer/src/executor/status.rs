@@ -96,8 +96,8 @@ pub(super) fn record(ending: &Ending) -> TaskRecord {
         started_at: started.map(|started| started.started_at),
         finished_at: Some(ending.finished_at),
         error,
-        stdout_bytes: Some(ending.stdout_bytes),
-        stderr_bytes: Some(ending.stderr_bytes),
+        stdout_bytes: ending.stdout_bytes,
+        stderr_bytes: ending.stderr_bytes,
     }
 }
 
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     fn ending(cause: Cause, was_stopped: bool) -> Ending {
-        Ending { cause, was_stopped, started: None, finished_at: 2.0, stdout_bytes: 3, stderr_bytes: 4 }
+        Ending { cause, was_stopped, started: None, finished_at: 2.0, stdout_bytes: Some(3), stderr_bytes: Some(4) }
     }
 
     fn read(cause: Cause, stop: Option<StopReason>, was_stopped: bool) -> (TaskState, Option<Reason>, String) {

@@ -32,25 +32,21 @@ impl Files {
         Ok(Self { stdout: open("stdout")?, stderr: open("stderr")? })
     }
 
+    /// Bytes in `stdout` and `stderr` now: what the container wrote, and what the agent wrote there before and beside it.
+    pub(super) fn sizes(&self) -> io::Result<(u64, u64)> {
+        Ok((self.stdout.metadata()?.len(), self.stderr.metadata()?.len()))
+    }
+
     pub(super) fn try_clone(&self) -> io::Result<Self> {
         Ok(Self { stdout: self.stdout.try_clone()?, stderr: self.stderr.try_clone()? })
     }
 }
 
-/// How much went where.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Totals {
-    pub(super) stdout_bytes: u64,
-    pub(super) stderr_bytes: u64,
-    /// What the sandbox's disk did not take.
-    pub(super) lost_bytes: u64,
-}
-
 /// A container's output that is being written.
 #[derive(Debug)]
 pub(super) struct Flow {
-    /// Fires at the end of the output.
-    pub(super) totals: oneshot::Receiver<Totals>,
+    /// Fires at the end of the output, with the number of bytes that the sandbox's disk did not take.
+    pub(super) lost_bytes: oneshot::Receiver<u64>,
 }
 
 impl Flow {
@@ -60,13 +56,13 @@ impl Flow {
         let engine = Engine::connect(environment)?;
         let docker_id = docker_id.to_owned();
         let (attached, is_attached) = oneshot::channel();
-        let (finished, totals) = oneshot::channel();
+        let (finished, lost_bytes) = oneshot::channel();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a thread and a few descriptors more").block_on(async {
                 match engine.attach(&docker_id).await {
                     Ok(output) => {
-                        // Nobody waits for a totals whose supervisor has given up, here and below.
+                        // Nobody listens when the supervisor has given up, here and below.
                         let _ = attached.send(Ok(()));
                         let _ = finished.send(write(output, files).await);
                     }
@@ -77,35 +73,32 @@ impl Flow {
             });
         });
         is_attached.await.expect("the thread says how it went")?;
-        Ok(Self { totals })
+        Ok(Self { lost_bytes })
     }
 }
 
-async fn write(output: impl futures::Stream<Item = Result<Output, EngineError>>, files: Files) -> Totals {
+async fn write(output: impl futures::Stream<Item = Result<Output, EngineError>>, files: Files) -> u64 {
     let Files { mut stdout, mut stderr } = files;
-    let mut totals = Totals::default();
+    let mut lost_bytes = 0;
     let mut output = std::pin::pin!(output);
     while let Some(part) = output.next().await {
-        let (file, bytes, count) = match &part {
-            Ok(Output::Stdout(bytes)) => (&mut stdout, bytes, &mut totals.stdout_bytes),
-            Ok(Output::Stderr(bytes)) => (&mut stderr, bytes, &mut totals.stderr_bytes),
+        let (file, bytes) = match &part {
+            Ok(Output::Stdout(bytes)) => (&mut stdout, bytes),
+            Ok(Output::Stderr(bytes)) => (&mut stderr, bytes),
             Err(error) => {
                 tracing::error!(%error, "the output ended early");
                 break;
             }
         };
-        match file.write_all(bytes) {
-            Ok(()) => *count += bytes.len() as u64,
-            Err(error) => {
-                // The output is still taken: a full disk must not block the task, whose code says how it ended.
-                if totals.lost_bytes == 0 {
-                    tracing::error!(%error, "the sandbox does not take the output");
-                }
-                totals.lost_bytes += bytes.len() as u64;
+        if let Err(error) = file.write_all(bytes) {
+            // The output is still taken: a full disk must not block the task, whose code says how it ended.
+            if lost_bytes == 0 {
+                tracing::error!(%error, "the sandbox does not take the output");
             }
+            lost_bytes += bytes.len() as u64;
         }
     }
-    totals
+    lost_bytes
 }
 
 #[cfg(test)]
@@ -124,8 +117,8 @@ mod tests {
             Ok(Output::Stderr(Bytes::from_static(b"e"))),
             Ok(Output::Stdout(Bytes::from_static(b"b"))),
         ];
-        let totals = write(futures::stream::iter(parts), Files::open(sandbox.path()).unwrap()).await;
-        assert_eq!(totals, Totals { stdout_bytes: 4, stderr_bytes: 1, lost_bytes: 0 });
+        let lost_bytes = write(futures::stream::iter(parts), Files::open(sandbox.path()).unwrap()).await;
+        assert_eq!(lost_bytes, 0);
         assert_eq!(std::fs::read(sandbox.path().join("stdout")).unwrap(), b"a\0\xffb");
         assert_eq!(std::fs::read(sandbox.path().join("stderr")).unwrap(), b"fetched\ne");
     }
@@ -134,8 +127,8 @@ mod tests {
     async fn a_full_disk_costs_bytes_and_nothing_else() {
         let full = || OpenOptions::new().append(true).open("/dev/full").unwrap();
         let parts = [Ok(Output::Stdout(Bytes::from_static(b"abc"))), Ok(Output::Stderr(Bytes::from_static(b"d")))];
-        let totals = write(futures::stream::iter(parts), Files { stdout: full(), stderr: full() }).await;
-        assert_eq!(totals, Totals { lost_bytes: 4, ..Totals::default() });
+        let lost_bytes = write(futures::stream::iter(parts), Files { stdout: full(), stderr: full() }).await;
+        assert_eq!(lost_bytes, 4);
     }
 
     #[test]

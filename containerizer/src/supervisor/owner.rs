@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::asks::Asks;
-use super::output::{Files, Flow, Totals};
+use super::output::{Files, Flow};
 use crate::docker::{Engine, EngineError, Inspection};
 use crate::environment::Environment;
 use crate::lifecycle::{Cause, Ending, Event, Started};
@@ -52,19 +52,20 @@ impl Owner {
             Err(failure) => {
                 let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
                 let message = format!("cannot start the container on {host}: {failure}");
-                Lived { cause: Cause::NotStarted { message }, started: None, totals: Totals::default() }
+                Lived { cause: Cause::NotStarted { message }, started: None, is_output_whole: true, lost_bytes: 0 }
             }
         };
-        let Lived { cause, started, totals } = lived;
+        let Lived { cause, started, is_output_whole, lost_bytes } = lived;
+        let sizes = self.files.sizes().ok().filter(|_| is_output_whole);
         let ending = Ending {
             cause,
             was_stopped: asks.is_stop_asked(),
             started,
             finished_at: epoch_seconds(),
-            stdout_bytes: totals.stdout_bytes,
-            stderr_bytes: totals.stderr_bytes,
+            stdout_bytes: sizes.map(|(stdout, _)| stdout),
+            stderr_bytes: sizes.map(|(_, stderr)| stderr),
         };
-        Ended { version: State::VERSION, ending, lost_bytes: totals.lost_bytes }
+        Ended { version: State::VERSION, ending, lost_bytes }
     }
 
     async fn try_live(&mut self, asks: &mut Asks) -> Result<Lived, Failure> {
@@ -171,21 +172,28 @@ impl Owner {
 
         let stop_signal = inspection.stop_signal.as_deref().unwrap_or("SIGTERM");
         let exit = until_end(engine, id, inspection.pid, stop_signal, asks).await;
-        let (totals, inspection) = tokio::join!(tokio::time::timeout(OUTPUT_LIMIT, flow.totals), engine.inspect(id));
-        let totals = totals.ok().and_then(Result::ok).unwrap_or_else(|| {
+        let (lost, inspection) = tokio::join!(tokio::time::timeout(OUTPUT_LIMIT, flow.lost_bytes), engine.inspect(id));
+        let lost = lost.ok().and_then(Result::ok);
+        if lost.is_none() {
             tracing::error!("the output did not end with the container");
-            Totals::default()
-        });
+        }
         let inspection = inspection.ok().flatten().unwrap_or_default();
         let cause = cause(exit, &inspection, self.state.limits.memory_bytes);
-        Ok(Lived { cause, started: Some(started), totals })
+        Ok(Lived {
+            cause,
+            started: Some(started),
+            is_output_whole: lost.is_some(),
+            lost_bytes: lost.unwrap_or_default(),
+        })
     }
 }
 
 struct Lived {
     cause: Cause,
     started: Option<Started>,
-    totals: Totals,
+    /// Whether the output ended with the container, or may still be growing.
+    is_output_whole: bool,
+    lost_bytes: u64,
 }
 
 /// Why the container never ran.
