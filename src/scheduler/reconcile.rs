@@ -94,6 +94,11 @@ impl Reconcile {
         is_new
     }
 
+    /// The agent has left again, and what it ran with it.
+    pub(super) fn lost_agent(&mut self, agent_id: &str) {
+        self.agents_seen.remove(agent_id);
+    }
+
     /// Whether the master did not know it when it was asked.
     pub(super) fn awaits_agent(&self, key: TaskKey) -> bool {
         self.unknown.contains(&key)
@@ -220,6 +225,8 @@ mod tests {
             assert_eq!(reconcile.proof(&placement), expected);
             reconcile.saw_agent("a");
             assert_eq!(reconcile.proof(&placement), Proof::NeverRan);
+            reconcile.lost_agent("a");
+            assert_eq!(reconcile.proof(&placement), expected);
         }
     }
 

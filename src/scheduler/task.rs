@@ -760,7 +760,7 @@ impl News {
             | TaskState::TaskStarting
             | TaskState::TaskRunning
             | TaskState::TaskKilling) => Self::Alive(state),
-            TaskState::TaskFailed | TaskState::TaskKilled if is_answer && !is_from_agent(status) => Self::EndedSomehow,
+            TaskState::TaskFailed | TaskState::TaskKilled if is_answer && !is_own(status) => Self::EndedSomehow,
             TaskState::TaskFinished | TaskState::TaskFailed | TaskState::TaskKilled | TaskState::TaskGoneByOperator => {
                 Self::Ended
             }
@@ -776,8 +776,7 @@ impl News {
             TaskState::TaskDropped => Self::NeverRan,
             TaskState::TaskLost if is_answer => Self::Unknown,
             TaskState::TaskLost | TaskState::TaskGone
-                if !is_from_agent(status)
-                    && matches!(reason, Some(Reason::AgentRemoved | Reason::AgentDisconnected)) =>
+                if !is_own(status) && matches!(reason, Some(Reason::AgentRemoved | Reason::AgentDisconnected)) =>
             {
                 match DROPPED_AT_THE_DOOR.contains(&status.message()) {
                     true => Self::NeverRan,
@@ -789,14 +788,38 @@ impl News {
     }
 }
 
-/// Whether the agent or the executor said it; only their updates carry a uuid.
+/// Whether the agent or the executor has reported the task, if only to the master.
 fn is_from_agent(status: &TaskStatus) -> bool {
+    is_own(status) || has_run(status.state())
+}
+
+/// Whether this update is the agent's or the executor's own; only these carry a uuid.
+fn is_own(status: &TaskStatus) -> bool {
     let is_theirs = match status.source.and_then(|number| Source::try_from(number).ok()) {
         Some(Source::Agent | Source::Executor) => true,
         Some(Source::Master) | None => false,
     };
-    let runs = matches!(status.state(), TaskState::TaskStarting | TaskState::TaskRunning | TaskState::TaskKilling);
-    is_theirs || runs || status.uuid.as_ref().is_some_and(|uuid| !uuid.is_empty())
+    is_theirs || status.uuid.as_ref().is_some_and(|uuid| !uuid.is_empty())
+}
+
+/// Whether a task in this state has been with its agent, whoever says so.
+fn has_run(state: TaskState) -> bool {
+    match state {
+        TaskState::TaskStarting
+        | TaskState::TaskRunning
+        | TaskState::TaskKilling
+        | TaskState::TaskFinished
+        | TaskState::TaskFailed
+        | TaskState::TaskKilled => true,
+        TaskState::TaskStaging
+        | TaskState::TaskLost
+        | TaskState::TaskError
+        | TaskState::TaskDropped
+        | TaskState::TaskUnreachable
+        | TaskState::TaskGone
+        | TaskState::TaskGoneByOperator
+        | TaskState::TaskUnknown => false,
+    }
 }
 
 /// Whether the task cannot run any more after this, or is only believed not to.
@@ -1178,6 +1201,14 @@ mod tests {
             panic!("{step:?}")
         };
         assert_eq!(outcome, Outcome::Exited(3));
+    }
+
+    #[test]
+    fn what_the_master_knows_to_have_ended_is_never_launched_again() {
+        let mut entry = entry("launching");
+        entry.status(s(1), &from_master("t", TaskState::TaskFailed, Reason::Reconciliation), Proof::NeverRan);
+        let step = entry.status(s(2), &from_master("t", TaskState::TaskLost, Reason::Reconciliation), Proof::NeverRan);
+        assert_eq!(result(&entry, &step), "end");
     }
 
     #[test]

@@ -121,6 +121,9 @@ impl Scheduler {
     /// An agent is gone, or a custom executor on it has ended: the master knows what became of the tasks.
     pub(super) fn failure(&mut self, failure: &event::Failure, effects: &mut Vec<Effect>) {
         let Some(agent_id) = failure.agent_id.as_ref() else { return };
+        if failure.executor_id.is_none() {
+            self.reconcile.lost_agent(&agent_id.value);
+        }
         let Some(keys) = self.by_agent.get(&agent_id.value) else { return };
         let executor_id = failure.executor_id.as_ref();
         let mut hostname = None;
