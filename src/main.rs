@@ -7,6 +7,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+use containerizer::docker_executor::{self, DockerExecutorError};
+use containerizer::docker_executor_flags::{FlagsError, USAGE};
 use containerizer::{Environment, Verb, supervisor};
 use launch_container::cli::{Cli, Stop};
 use launch_container::display::{Display, Stderr, failure_line};
@@ -20,7 +22,7 @@ fn main() -> ExitCode {
         Ok(Role::Launch(cli)) => launch(*cli),
         Ok(Role::Local(cli)) => keep_cluster(&cli),
         Ok(Role::Containerizer(verb)) => containerize(verb),
-        Ok(Role::Executor(arguments)) => execute(&arguments),
+        Ok(Role::Executor(arguments)) => execute(arguments),
         Err(stop) => answer(&stop),
     }
 }
@@ -71,16 +73,21 @@ fn containerize(word: &str) -> ExitCode {
     }
 }
 
-/// The executor. With a state directory it was started by `docker-containerizer launch` and owns that container.
-fn execute(arguments: &[OsString]) -> ExitCode {
-    let result = match arguments {
+/// The executor. With a state directory it was started by `docker-containerizer launch` and owns that container; otherwise
+/// by an agent, as its `mesos-docker-executor`.
+fn execute(arguments: Vec<OsString>) -> ExitCode {
+    let result = match arguments.as_slice() {
         [option, directory] if option == supervisor::STATE_DIRECTORY_OPTION => {
             containerizer::supervise(Path::new(directory)).map_err(|error| error.to_string())
         }
-        _ => Err(format!(
-            "this program is started by docker-containerizer, with {} DIR",
-            supervisor::STATE_DIRECTORY_OPTION
-        )),
+        _ => match docker_executor::run(arguments) {
+            Err(DockerExecutorError::Flags(FlagsError::Help)) => {
+                print!("{USAGE}");
+                Ok(())
+            }
+            Err(DockerExecutorError::Flags(error)) => Err(format!("{error}\n\n{}", USAGE.trim_end())),
+            outcome => outcome.map_err(|error| error.to_string()),
+        },
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -196,6 +196,16 @@ impl Engine {
         }))
     }
 
+    /// What `docker inspect` prints: a JSON array with one object.
+    ///
+    /// # Errors
+    /// The engine does not say, or knows no such container.
+    pub async fn inspection_text(&self, id: &str) -> Result<String, EngineError> {
+        let found = self.docker.inspect_container(id, None::<InspectContainerOptions>);
+        let found = self.call("inspect the container", LOOK, found).await?;
+        Ok(serde_json::to_string(&[found]).expect("what was JSON is JSON"))
+    }
+
     /// Applies limits to a container, running or not.
     ///
     /// # Errors

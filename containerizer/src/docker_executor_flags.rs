@@ -23,7 +23,7 @@ pub struct DockerExecutorFlags {
     pub mapped_directory: PathBuf,
     /// Lower bound of the grace of a kill that says none.
     pub stop_timeout: Duration,
-    /// Variables from the agent's hooks; the task's own go before them.
+    /// Variables from the agent's hooks; they win over the task's own.
     pub task_environment: BTreeMap<String, String>,
     /// Whether the task's cpus are a limit, too, and not only a weight.
     pub cgroups_enable_cfs: bool,

@@ -8,6 +8,7 @@
 
 mod commands;
 pub mod docker;
+pub mod docker_executor;
 pub mod docker_executor_flags;
 pub mod environment;
 pub mod executor;

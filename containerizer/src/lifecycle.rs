@@ -49,6 +49,9 @@ pub struct Started {
     pub ip_address: Option<String>,
     /// Seconds since the epoch.
     pub started_at: f64,
+    /// What `docker inspect` prints, where the owner was asked for it.
+    #[serde(skip)]
+    pub inspection: Option<String>,
 }
 
 /// How a container ended.

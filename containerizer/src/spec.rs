@@ -55,11 +55,16 @@ impl Spec {
     ///
     /// # Errors
     /// The message asks for what a container cannot be or have; the text says what and where.
-    pub fn build(launch: &Launch, environment: &Environment) -> Result<Self, SpecError> {
+    pub fn build(launch: &Launch, environment: &Environment, placement: &Placement) -> Result<Self, SpecError> {
         let run = Run::of(launch)?;
         let image = run.image(environment)?;
-        let container_name = container_name(&launch.container_id.value);
-        let mut draft = Draft { sandbox: PathBuf::from(launch.directory()), ..Default::default() };
+        let container_name = placement.container_name.clone();
+        let mapped_directory = placement.mapped_directory.as_str();
+        let mut draft = Draft {
+            sandbox: PathBuf::from(launch.directory()),
+            mapped_directory: mapped_directory.to_owned(),
+            ..Default::default()
+        };
         draft.body.image = Some(image.to_string());
         draft.labels = labels(launch, environment);
 
@@ -70,21 +75,23 @@ impl Spec {
         draft.body.user = run.command.user.clone().filter(|user| !user.is_empty());
         if run.is_custom_executor {
             // Executors are commonly fetched into the sandbox and started as ./NAME.
-            draft.body.working_dir = Some(SANDBOX.to_owned());
+            draft.body.working_dir = Some(mapped_directory.to_owned());
         }
         let limits = run.limits();
         draft.host.cpu_shares = limits.cpu_shares;
         draft.host.memory = limits.memory_bytes;
+        draft.host.cpu_quota = run.cpu_quota(placement);
         let volume_driver = docker.and_then(|docker| docker.volume_driver.as_deref());
         for volume in run.container.iter().flat_map(|container| &container.volumes) {
             volumes::add(&mut draft, volume, volume_driver)?;
         }
         let sandbox = draft.sandbox.clone();
-        draft.bind(&sandbox, SANDBOX, Access::ReadWrite, None);
+        draft.bind(&sandbox, mapped_directory, Access::ReadWrite, None);
         for mapping in docker.iter().flat_map(|docker| &docker.port_mappings) {
             draft.ports.push(port(mapping)?);
         }
         draft.environment = run.environment()?;
+        draft.environment.extend(placement.environment.clone());
 
         parameters::apply_options(&mut draft, run.options)?;
         for parameter in docker.iter().flat_map(|docker| &docker.parameters) {
@@ -97,8 +104,11 @@ impl Spec {
                 draft.environment.entry(name.to_owned()).or_insert_with(|| value.to_owned());
             }
         }
-        let ours =
-            [("MESOS_SANDBOX", SANDBOX), ("MESOS_DIRECTORY", SANDBOX), ("MESOS_CONTAINER_NAME", &container_name)];
+        let ours = [
+            ("MESOS_SANDBOX", mapped_directory),
+            ("MESOS_DIRECTORY", mapped_directory),
+            ("MESOS_CONTAINER_NAME", &container_name),
+        ];
         draft.environment.extend(ours.map(|(name, value)| (name.to_owned(), value.to_owned())));
         run.command_line(&mut draft)?;
         run.check_ports(&draft.ports, &network)?;
@@ -138,6 +148,31 @@ impl Spec {
         if let Some(host) = &mut self.create.host_config {
             host.cpu_shares = limits.cpu_shares;
             host.memory = limits.memory_bytes;
+        }
+    }
+}
+
+/// What an agent decides about a container, and not its task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement {
+    /// The container's name.
+    pub container_name: String,
+    /// Where the container finds its sandbox; absolute.
+    pub mapped_directory: String,
+    /// Wins over the task's own variables, as Mesos has it.
+    pub environment: BTreeMap<String, String>,
+    /// Whether the cpus are a limit, too, and not only a weight.
+    pub is_cpu_limited: bool,
+}
+
+impl Placement {
+    /// As this containerizer does it: by this name Mesos' own tools find a container, too.
+    pub fn of_container(container_id: &str) -> Self {
+        Self {
+            container_name: format!("mesos-{container_id}"),
+            mapped_directory: SANDBOX.to_owned(),
+            environment: BTreeMap::new(),
+            is_cpu_limited: false,
         }
     }
 }
@@ -209,11 +244,6 @@ impl Scalars {
 /// Whether the message is for a task whose executor we are; else the executor runs inside the container.
 pub fn is_command_task(launch: &Launch) -> bool {
     launch.task_info.is_some()
-}
-
-/// By this name Mesos' own tools find a container, too.
-pub fn container_name(container_id: &str) -> String {
-    format!("mesos-{container_id}")
 }
 
 /// Those parts of a launch message that say what runs.
@@ -288,6 +318,13 @@ impl<'a> Run<'a> {
         Limits::of(self.resources)
     }
 
+    /// Microseconds of cpu time for each tenth of a second, Docker's period.
+    fn cpu_quota(&self, placement: &Placement) -> Option<i64> {
+        let milli_cpus = Scalars::of(self.resources).cpus.milli();
+        let is_limited = placement.is_cpu_limited && milli_cpus > 0;
+        is_limited.then(|| milli_cpus.saturating_mul(PERIOD_MICROSECONDS / 1000).max(MIN_QUOTA_MICROSECONDS))
+    }
+
     fn environment(&self) -> Result<BTreeMap<String, String>, SpecError> {
         let variables = self.command.environment.iter().flat_map(|environment| &environment.variables);
         variables
@@ -357,12 +394,12 @@ fn port(mapping: &mesos::container_info::docker_info::PortMapping) -> Result<Por
 }
 
 fn labels(launch: &Launch, environment: &Environment) -> std::collections::HashMap<String, String> {
-    let work_directory = environment.work_directory().unwrap_or_default();
+    let work_directory = environment.work_directory().ok();
     let executor = launch.executor_info.as_ref();
     let framework = executor.and_then(|executor| executor.framework_id.as_ref()).map(|id| id.value.clone());
     [
         (CONTAINER_ID_LABEL, Some(launch.container_id.value.clone())),
-        (WORK_DIRECTORY_LABEL, Some(work_directory_label(&work_directory))),
+        (WORK_DIRECTORY_LABEL, work_directory.as_deref().map(work_directory_label)),
         (AGENT_ID_LABEL, launch.agent_id.as_ref().map(|id| id.value.clone())),
         (FRAMEWORK_ID_LABEL, framework),
         (EXECUTOR_ID_LABEL, executor.map(|executor| executor.executor_id.value.clone())),
@@ -430,6 +467,8 @@ const EXECUTOR_ID_LABEL: &str = "launch-container.executor-id";
 
 const SHARES_PER_CPU: i64 = 1024;
 const MIN_SHARES: i64 = 2;
+const PERIOD_MICROSECONDS: i64 = 100_000;
+const MIN_QUOTA_MICROSECONDS: i64 = 1000;
 const MAX_SHARES: i64 = 262_144;
 const MIB: i64 = 1 << 20;
 const MIN_MEMORY_BYTES: i64 = 32 * MIB;
@@ -452,6 +491,10 @@ mod tests {
         proto::framing::read(&mut frame).unwrap()
     }
 
+    fn spec(launch: &Launch, environment: &Environment) -> Result<Spec, SpecError> {
+        Spec::build(launch, environment, &Placement::of_container(&launch.container_id.value))
+    }
+
     fn slave() -> Environment {
         [
             ("LIBPROCESS_PORT", "5051"),
@@ -466,7 +509,7 @@ mod tests {
     }
 
     fn build(launch: &Launch) -> Result<Value, String> {
-        let spec = Spec::build(launch, &slave()).map_err(|error| error.to_string())?;
+        let spec = spec(launch, &slave()).map_err(|error| error.to_string())?;
         Ok(serde_json::to_value(spec.create).unwrap())
     }
 
@@ -486,7 +529,7 @@ mod tests {
     #[test]
     fn a_task_with_everything_becomes_create_options() {
         let launch = recorded!("launch-full");
-        let spec = Spec::build(&launch, &slave()).unwrap();
+        let spec = spec(&launch, &slave()).unwrap();
         assert!(spec.is_pull_forced);
         assert_eq!(spec.image.to_string(), "busybox:latest");
         assert_eq!(spec.host_directories, [Path::new("/srv/data"), Path::new("/etc")]);
@@ -580,9 +623,9 @@ mod tests {
     #[test]
     fn without_any_image_the_error_says_where_one_can_be_named() {
         let launch = recorded!("launch-noimage");
-        assert_eq!(Spec::build(&launch, &slave()).unwrap_err(), SpecError::NoImage);
+        assert_eq!(spec(&launch, &slave()).unwrap_err(), SpecError::NoImage);
         let with_default: Environment = [(DEFAULT_IMAGE, "web:1")].into_iter().collect();
-        assert_eq!(Spec::build(&launch, &with_default).unwrap().image.to_string(), "web:1");
+        assert_eq!(spec(&launch, &with_default).unwrap().image.to_string(), "web:1");
     }
 
     #[test]

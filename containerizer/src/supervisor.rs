@@ -23,16 +23,16 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use self::asks::Asks;
+pub(crate) use self::asks::Asks;
 pub(crate) use self::detach::start;
 pub use self::detach::{PROGRAM, STATE_DIRECTORY_OPTION, StartError};
-use self::output::Files;
-use self::owner::Owner;
+pub(crate) use self::output::Files;
+pub(crate) use self::owner::Owner;
 use crate::docker::Engine;
 use crate::environment::{Environment, EnvironmentError};
 use crate::executor;
 use crate::lifecycle::{Command, Event};
-use crate::spec::{self, Overhead};
+use crate::spec::{self, Overhead, Placement};
 use crate::store::{ContainerId, ContainerIdError, Lock, State, StateDirectory, StoreError};
 
 /// Owns the container of a state directory until its end, as a process of its own.
@@ -91,12 +91,13 @@ impl Supervisor {
         let terminate = || signal(SignalKind::terminate()).map_err(SupervisorError::Runtime);
         let (commands, asked) = mpsc::channel(COMMANDS);
         let (told, events) = mpsc::channel(EVENTS);
-        let asks = Asks::new(asked, terminate()?);
+        let asks = Asks::new(asked, Some(terminate()?));
         let terminate = [terminate()?, terminate()?];
         drop(inside);
         let owner = Owner {
             environment: environment.clone(),
-            directory,
+            directory: Some(directory),
+            placement: Placement::of_container(&launch.container_id.value),
             launch,
             files,
             state,
@@ -134,7 +135,7 @@ impl Supervisor {
 async fn own(mut owner: Owner, mut asks: Asks) -> Owner {
     let ended = owner.live(&mut asks).await;
     tracing::info!(?ended, "the container has ended");
-    if let Err(error) = owner.directory.write_result(&ended) {
+    if let Some(Err(error)) = owner.directory.as_ref().map(|directory| directory.write_result(&ended)) {
         tracing::error!(%error, "the result is not recorded");
     }
     // Only an executor that is gone does not take it.
@@ -176,7 +177,7 @@ async fn hurry(mut terminate: Signal) {
 
 /// Removes the container, when its end is safe on disk.
 async fn clear(mut owner: Owner, environment: &Environment) {
-    let directory = owner.directory.clone();
+    let Some(directory) = owner.directory.clone() else { return };
     if let Err(error) = directory.sync_result() {
         tracing::error!(%error, "the result may be lost with the machine");
     }

@@ -441,7 +441,8 @@ impl Executor {
         let container_id = told.or_else(configured);
         let container = status::container_status(task, started, container_id.as_ref(), self.config.pid);
         let running = self.new_status(now, &task.task_id.value.clone(), TaskState::TaskRunning);
-        self.updates.add(TaskStatus { container_status: Some(container), ..running });
+        let data = started.inspection.clone().map(String::into_bytes);
+        self.updates.add(TaskStatus { container_status: Some(container), data, ..running });
     }
 
     fn on_ended(&mut self, now: Now, ending: Ending) {

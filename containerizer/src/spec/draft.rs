@@ -21,6 +21,8 @@ pub(super) struct Draft {
     pub(super) host_directories: Vec<PathBuf>,
     /// The sandbox on the host.
     pub(super) sandbox: PathBuf,
+    /// The sandbox in the container.
+    pub(super) mapped_directory: String,
 }
 
 /// A host port that leads into the container.

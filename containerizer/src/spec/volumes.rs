@@ -6,8 +6,8 @@ use crate::docker::models::{Mount, MountType, MountVolumeOptions, MountVolumeOpt
 use proto::mesos;
 use proto::mesos::volume;
 
+use super::SpecError;
 use super::draft::{Access, Draft, Propagation};
-use super::{SANDBOX, SpecError};
 
 /// Adds a `ContainerInfo`'s volume.
 ///
@@ -23,7 +23,7 @@ pub(super) fn add(draft: &mut Draft, volume: &mesos::Volume, driver: Option<&str
         return Err(wrong("it has no container path"));
     }
     let is_inside = Path::new(&volume.container_path).is_absolute();
-    let target = if is_inside { volume.container_path.clone() } else { under_sandbox(&volume.container_path) };
+    let target = if is_inside { volume.container_path.clone() } else { under_sandbox(draft, &volume.container_path) };
     if let Some(source) = &volume.source {
         if let Some(named) = &source.docker_volume {
             let options = named.driver_options.iter().flat_map(|options| &options.parameter);
@@ -110,8 +110,8 @@ pub(super) fn add_option(draft: &mut Draft, text: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn under_sandbox(path: &str) -> String {
-    format!("{SANDBOX}/{}", path.trim_start_matches("./"))
+fn under_sandbox(draft: &Draft, path: &str) -> String {
+    format!("{}/{}", draft.mapped_directory, path.trim_start_matches("./"))
 }
 
 /// An absolute path as it is, a relative one under the sandbox; `None` when it would leave the sandbox.

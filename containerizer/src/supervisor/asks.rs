@@ -10,16 +10,17 @@ use crate::lifecycle::Command;
 
 /// Gathers the executor's commands and SIGTERM, which means the same as a stop without grace.
 #[derive(Debug)]
-pub(super) struct Asks {
+pub(crate) struct Asks {
     /// `None` once the executor is gone; a container without one is stopped.
     commands: Option<mpsc::Receiver<Command>>,
-    terminate: Signal,
+    /// `None` where a SIGTERM is the executor's alone to act on.
+    terminate: Option<Signal>,
     is_start_asked: bool,
     kill_at: Option<Instant>,
 }
 
 impl Asks {
-    pub(super) fn new(commands: mpsc::Receiver<Command>, terminate: Signal) -> Self {
+    pub(crate) fn new(commands: mpsc::Receiver<Command>, terminate: Option<Signal>) -> Self {
         Self { commands: Some(commands), terminate, is_start_asked: false, kill_at: None }
     }
 
@@ -28,6 +29,12 @@ impl Asks {
         let command = async {
             match &mut self.commands {
                 Some(commands) => commands.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        let terminated = async {
+            match &mut self.terminate {
+                Some(terminate) => terminate.recv().await,
                 None => std::future::pending().await,
             }
         };
@@ -40,12 +47,12 @@ impl Asks {
                     self.stop_within(Duration::ZERO);
                 }
             },
-            _ = self.terminate.recv() => self.stop_within(Duration::ZERO),
+            _ = terminated => self.stop_within(Duration::ZERO),
         }
     }
 
     /// Waits until the container shall not start or not go on. Cancel safe.
-    pub(super) async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         while !self.is_stop_asked() {
             self.next().await;
         }
@@ -92,7 +99,7 @@ mod tests {
 
     fn asks() -> (mpsc::Sender<Command>, Asks) {
         let (sender, receiver) = mpsc::channel(8);
-        (sender, Asks::new(receiver, signal(SignalKind::terminate()).unwrap()))
+        (sender, Asks::new(receiver, Some(signal(SignalKind::terminate()).unwrap())))
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -17,7 +18,7 @@ use crate::environment::Environment;
 
 /// The sandbox's `stdout` and `stderr`, open for appending.
 #[derive(Debug)]
-pub(super) struct Files {
+pub(crate) struct Files {
     stdout: File,
     stderr: File,
 }
@@ -33,8 +34,22 @@ impl Files {
     }
 
     /// Bytes in `stdout` and `stderr` now: what the container wrote, and what the agent wrote there before and beside it.
+    ///
+    /// # Errors
+    /// Also where they are no files: an agent's logger may have given pipes.
     pub(super) fn sizes(&self) -> io::Result<(u64, u64)> {
-        Ok((self.stdout.metadata()?.len(), self.stderr.metadata()?.len()))
+        let size = |file: &File| match file.metadata()? {
+            metadata if metadata.is_file() => Ok(metadata.len()),
+            _ => Err(io::Error::other("it is no file")),
+        };
+        Ok((size(&self.stdout)?, size(&self.stderr)?))
+    }
+
+    /// The stdout and stderr of this very process.
+    pub(crate) fn of_process() -> io::Result<Self> {
+        let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+        Ok(Self { stdout, stderr })
     }
 
     pub(super) fn try_clone(&self) -> io::Result<Self> {

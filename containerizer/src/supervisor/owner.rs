@@ -27,26 +27,29 @@ use super::output::{Files, Flow};
 use crate::docker::{Engine, EngineError, Inspection};
 use crate::environment::Environment;
 use crate::lifecycle::{Cause, Ending, Event, Started};
-use crate::spec::{CONTAINER_ID_LABEL, Spec, SpecError, WORK_DIRECTORY_LABEL};
+use crate::spec::{CONTAINER_ID_LABEL, Placement, Spec, SpecError, WORK_DIRECTORY_LABEL};
 use crate::store::{Ended, State, StateDirectory, StoreError};
 use crate::usage::Cgroups;
 
 /// Owns one container.
 #[derive(Debug)]
-pub(super) struct Owner {
-    pub(super) environment: Environment,
-    pub(super) directory: StateDirectory,
-    pub(super) launch: Launch,
-    pub(super) files: Files,
-    pub(super) state: State,
-    pub(super) events: mpsc::Sender<Event>,
+pub(crate) struct Owner {
+    pub(crate) environment: Environment,
+    /// `None` where the agent itself looks after the container: nothing is recorded then, and what the engine says of the
+    /// running container is told with its start.
+    pub(crate) directory: Option<StateDirectory>,
+    pub(crate) placement: Placement,
+    pub(crate) launch: Launch,
+    pub(crate) files: Files,
+    pub(crate) state: State,
+    pub(crate) events: mpsc::Sender<Event>,
     /// From then on there may be a container, even where [`State::docker_id`] knows none.
-    pub(super) has_tried_to_create: bool,
+    pub(crate) has_tried_to_create: bool,
 }
 
 impl Owner {
     /// Lives through it. The container is still there afterwards if it ever was, see [`State::docker_id`].
-    pub(super) async fn live(&mut self, asks: &mut Asks) -> Ended {
+    pub(crate) async fn live(&mut self, asks: &mut Asks) -> Ended {
         let lived = match self.try_live(asks).await {
             Ok(lived) => lived,
             Err(failure) => {
@@ -69,7 +72,7 @@ impl Owner {
     }
 
     async fn try_live(&mut self, asks: &mut Asks) -> Result<Lived, Failure> {
-        let mut spec = Spec::build(&self.launch, &self.environment)?;
+        let mut spec = Spec::build(&self.launch, &self.environment, &self.placement)?;
         let engine = Engine::connect(&self.environment)?;
         tokio::select! {
             found = self.have_image(&engine, &spec) => found?,
@@ -114,9 +117,9 @@ impl Owner {
 
     async fn create(&mut self, engine: &Engine, spec: &mut Spec) -> Result<String, Failure> {
         // An update that comes now waits for the container that it shall be applied to.
-        let (_lock, limits) = self.directory.hold_limits()?;
-        if let Some(limits) = limits {
-            spec.set_limits(limits);
+        let held = self.directory.as_ref().map(StateDirectory::hold_limits).transpose()?;
+        if let Some((_, Some(limits))) = &held {
+            spec.set_limits(*limits);
         }
         self.has_tried_to_create = true;
         let mut created = engine.create(&spec.container_name, spec.create.clone()).await;
@@ -134,8 +137,13 @@ impl Owner {
         self.state.docker_id = Some(docker_id.clone());
         self.state.limits = spec.limits();
         self.state.is_swap_fixed = spec.is_swap_fixed();
-        self.directory.write_state(&self.state)?;
+        self.record()?;
+        drop(held);
         Ok(docker_id)
+    }
+
+    fn record(&self) -> Result<(), StoreError> {
+        self.directory.as_ref().map_or(Ok(()), |directory| directory.write_state(&self.state))
     }
 
     /// Removes what an earlier attempt has left under the same name, if it is ours.
@@ -163,8 +171,11 @@ impl Owner {
         started.image_id = inspection.image_id;
         started.pid = inspection.pid;
         started.ip_address = inspection.ip_address;
+        if self.directory.is_none() {
+            started.inspection = engine.inspection_text(id).await.ok();
+        }
         self.state.cgroups = inspection.pid.and_then(Cgroups::of_process);
-        if let Err(error) = self.directory.write_state(&self.state) {
+        if let Err(error) = self.record() {
             tracing::error!(%error, "usage will not be known");
         }
         // Only an executor that is gone does not take it, and that is noticed elsewhere.
