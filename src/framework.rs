@@ -169,6 +169,7 @@ impl Shell {
         let config = Config {
             framework,
             seed: Uuid::new_v4().as_u64_pair().0,
+            master: names(&masters),
             can_suppress: true,
             connect_timeout: job.connect_timeout,
         };
@@ -348,8 +349,7 @@ impl Shell {
             Effect::Subscribe(call) => {
                 self.calls.disconnect(self.stream.take());
                 let (client, masters) = (self.client.clone(), self.masters.clone());
-                let names: Vec<String> = masters.iter().map(host_port).collect();
-                self.show(&Update::Connecting { master: names.join(",") });
+                self.show(&Update::Connecting { master: names(&masters) });
                 self.subscribing = Some(Box::pin(async move { master::subscribe(&client, &masters, &call).await }));
             }
             Effect::Disconnect => {
@@ -410,6 +410,11 @@ impl Shell {
         let following = Box::pin(tail::follow(self.client.clone(), location(executor_id, offer), outputs, phases));
         self.tail = Some(RunningTail { phase, reports, following });
     }
+}
+
+/// Masters as people name them.
+fn names(masters: &[Url]) -> String {
+    masters.iter().map(host_port).collect::<Vec<_>>().join(",")
 }
 
 /// Where the sandbox of a task launched on this offer will be served.

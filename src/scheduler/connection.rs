@@ -103,7 +103,7 @@ pub(super) enum Step {
 }
 
 impl Connection {
-    pub(super) fn new(failover_timeout_seconds: f64, connect_timeout: Option<Duration>) -> Self {
+    pub(super) fn new(failover_timeout_seconds: f64, connect_timeout: Option<Duration>, master: &str) -> Self {
         // What the master does not accept either (negative, infinite) counts as none.
         let failover_timeout = Duration::try_from_secs_f64(failover_timeout_seconds).unwrap_or_default();
         Self {
@@ -112,7 +112,7 @@ impl Connection {
             connect_timeout,
             attempts: 0,
             give_up: None,
-            last_reason: "no answer yet".to_owned(),
+            last_reason: format!("no answer from {master}"),
             ends_stream_at_teardown: false,
             takeovers: 0,
             last_takeover: Time::ZERO,
@@ -314,7 +314,7 @@ mod tests {
     }
 
     fn subscribed(failover_timeout: f64) -> Connection {
-        let mut connection = Connection::new(failover_timeout, Some(s(30)));
+        let mut connection = Connection::new(failover_timeout, Some(s(30)), "m1:5050");
         assert_eq!(connection.start(s(0)), Step::Subscribe);
         assert_eq!(connection.opened(s(0), "m:5050".to_owned()), None);
         assert_eq!(connection.subscribed(s(0), Some(15.0)), Ok("m:5050".to_owned()));
@@ -323,10 +323,10 @@ mod tests {
 
     /// One connection in each state.
     fn each() -> [(&'static str, Connection); 6] {
-        let idle = Connection::new(100.0, None);
-        let mut connecting = Connection::new(100.0, None);
+        let idle = Connection::new(100.0, None, "m1:5050");
+        let mut connecting = Connection::new(100.0, None, "m1:5050");
         connecting.start(s(0));
-        let mut opened = Connection::new(100.0, None);
+        let mut opened = Connection::new(100.0, None, "m1:5050");
         opened.start(s(0));
         opened.opened(s(0), "m".to_owned());
         let mut disconnected = subscribed(100.0);
@@ -388,7 +388,7 @@ mod tests {
     #[test]
     fn strange_heartbeat_intervals_count_as_15_s() {
         for strange in [None, Some(0.0), Some(-1.0), Some(f64::NAN), Some(f64::INFINITY)] {
-            let mut connection = Connection::new(0.0, None);
+            let mut connection = Connection::new(0.0, None, "m1:5050");
             connection.start(s(0));
             connection.opened(s(0), String::new());
             connection.subscribed(s(0), strange).unwrap();
@@ -425,7 +425,7 @@ mod tests {
 
     #[test]
     fn before_the_first_subscription_it_gives_up_after_the_connect_timeout() {
-        let mut connection = Connection::new(0.0, Some(s(30)));
+        let mut connection = Connection::new(0.0, Some(s(30)), "m1:5050");
         connection.start(s(1));
         connection.broken(s(2), "connection refused".to_owned(), false, 0.0);
         assert_eq!(connection.tick(s(30), 0.0), Some(Step::Subscribe));
@@ -470,7 +470,7 @@ mod tests {
 
     #[test]
     fn a_master_that_opens_the_stream_and_says_nothing_is_left() {
-        let mut connection = Connection::new(0.0, None);
+        let mut connection = Connection::new(0.0, None, "m1:5050");
         connection.start(s(0));
         connection.opened(s(5), String::new());
         assert_eq!(connection.tick(s(34), 0.0), None);

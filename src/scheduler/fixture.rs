@@ -81,6 +81,7 @@ pub(super) fn config() -> Config {
             ..FrameworkInfo::default()
         },
         seed: 1,
+        master: "m1:5050".to_owned(),
         can_suppress: true,
         connect_timeout: Some(s(30)),
     }

@@ -81,6 +81,8 @@ pub struct Config {
     pub framework: mesos::FrameworkInfo,
     /// Seeds the jitter of back-offs.
     pub seed: u64,
+    /// The master as the user named it, for texts.
+    pub master: String,
     /// Whether the master takes SUPPRESS (0.25 and later).
     pub can_suppress: bool,
     /// How long to try before the first subscription, from the first attempt; `None`: for ever.
@@ -213,7 +215,7 @@ struct Abandoned {
 impl Scheduler {
     /// A scheduler without tasks, not connected.
     pub fn new(config: Config) -> Self {
-        let connection = Connection::new(config.framework.failover_timeout(), config.connect_timeout);
+        let connection = Connection::new(config.framework.failover_timeout(), config.connect_timeout, &config.master);
         Self {
             chance: fastrand::Rng::with_seed(config.seed),
             life: Life::Working,

@@ -66,7 +66,13 @@ impl World {
             failover_timeout: Some(FAILOVER_TIMEOUT.as_secs_f64()),
             ..FrameworkInfo::default()
         };
-        let config = Config { framework, seed, can_suppress: rng.u8(0..5) > 0, connect_timeout: None };
+        let config = Config {
+            framework,
+            seed,
+            master: "m1:5050".to_owned(),
+            can_suppress: rng.u8(0..5) > 0,
+            connect_timeout: None,
+        };
         let mut world = Self {
             now: Time::ZERO,
             steps: 0,
