@@ -596,7 +596,11 @@ async fn another_framework_may_speak_json() {
     let mut text = String::new();
     let mut buffer = [0; 4096];
     while !text.contains("\"OFFERS\"") {
-        let count = connection.read(&mut buffer).unwrap();
+        let count = match connection.read(&mut buffer) {
+            // A child of a cluster has ended: its signal may come to this thread.
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            other => other.unwrap(),
+        };
         assert_ne!(count, 0, "{text}");
         text.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
     }

@@ -723,7 +723,7 @@ impl Turn<'_> {
             self.agent.executors().map(|(framework, it)| (framework.to_owned(), it.id().to_owned())).collect();
         for (framework_id, executor_id) in ids {
             let Some((_, executor)) = self.agent.executor(&framework_id, &executor_id) else { continue };
-            let is_leaving = executor.is_command && !executor.has_live_tasks() && executor.stream.is_some();
+            let is_leaving = executor.is_command && !executor.has_live_tasks() && !executor.completed.is_empty();
             if is_leaving {
                 let leave_by = self.now + LEAVE_TIMEOUT;
                 executor.end_by = Some(executor.end_by.map_or(leave_by, |end_by| end_by.min(leave_by)));

@@ -523,6 +523,7 @@ fn end_of_the_cluster_destroys_what_runs_and_lets_go_what_leaves() {
     let leaving = world.run_and_subscribe(task("leaving"));
     world.tell("leaving", "leaving", TaskState::TaskFinished, 1);
     world.updated(&leaving);
+    world.handle(Input::Disconnected { stream: STREAM });
     let launching = world.run(task("launching"));
     let effects = world.handle(Input::Shutdown);
     let destroyed: Vec<_> = effects
