@@ -90,8 +90,21 @@ impl WorkDir {
         if self.lock.is_none() {
             return Ok(());
         }
-        fs::remove_dir_all(&self.path).map_err(|source| WorkDirError::Remove { path: self.path, source })
+        clear(&self.path).map_err(|source| WorkDirError::Remove { path: self.path, source })
     }
+}
+
+/// Removes the lock last: without it nobody else would ever look at what could not be removed.
+fn clear(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else if entry.file_name() != LOCK {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    fs::remove_dir_all(path)
 }
 
 /// Clears away what killed clusters of this user left. Best effort: what cannot be removed stays.
@@ -109,18 +122,18 @@ pub(super) async fn sweep(containerizer: &Path, libexec: &str) {
         if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             continue;
         }
-        if let Err(why) = clear(containerizer, libexec, &entry.path()).await {
+        if let Err(why) = sweep_one(containerizer, libexec, &entry.path()).await {
             tracing::warn!(path = %entry.path().display(), why, "cannot clear away what a killed cluster left");
         }
     }
 }
 
-async fn clear(containerizer: &Path, libexec: &str, work_dir: &Path) -> Result<(), String> {
+async fn sweep_one(containerizer: &Path, libexec: &str, work_dir: &Path) -> Result<(), String> {
     // No process of that cluster is left that would use its port.
     let containerizer = Containerizer::new(containerizer, work_dir, libexec, 0);
     let left = containerizer.containers().await.map_err(|error| chain(&error))?;
     for container in left.containers {
         containerizer.destroy(None, &container.value).await.map_err(|error| chain(&error))?;
     }
-    fs::remove_dir_all(work_dir).map_err(|error| error.to_string())
+    clear(work_dir).map_err(|error| error.to_string())
 }
