@@ -29,7 +29,7 @@ use crate::display::{Display, Stream};
 use crate::exit::Outcome;
 use crate::job::Job;
 use crate::local::{self, Cluster, LocalError};
-use crate::master::{self, AddressError, MasterAddress, Refusal, Subscription, chain, host_port};
+use crate::master::{self, AddressError, MasterAddress, Masters, Refusal, Subscription, chain, host_port};
 use crate::output::{BeforeFirstWrite, Sink};
 use crate::scheduler::{Config, Effect, Input, Scheduler, Time};
 use crate::tail::{self, FileTailed, Location, Outputs, Phase, Report, Tailed};
@@ -69,7 +69,7 @@ async fn launch(job: Job, display: &SharedDisplay) -> Result<Outcome, String> {
             let options = local::Options { agents, ..local::Options::default() };
             let mut cluster = Cluster::start(options).await.map_err(|error| chain(&error))?;
             let master = Url::parse(&format!("http://{}/", cluster.address())).expect("a socket address makes a URL");
-            let outcome = match Shell::new(job, vec![master], display) {
+            let outcome = match Shell::new(job, Masters::from(master), display) {
                 Ok(shell) => shell.run(&mut signals, Some(&mut cluster)).await,
                 Err(error) => Err(error),
             };
@@ -129,7 +129,7 @@ enum Happening {
 struct Shell {
     job: Job,
     client: Client,
-    masters: Vec<Url>,
+    masters: Masters,
     display: SharedDisplay,
     scheduler: Scheduler,
     started: Instant,
@@ -159,7 +159,7 @@ struct RunningTail {
 }
 
 impl Shell {
-    fn new(job: Job, masters: Vec<Url>, display: &SharedDisplay) -> Result<Self, String> {
+    fn new(job: Job, masters: Masters, display: &SharedDisplay) -> Result<Self, String> {
         let client = Client::new(ClientOptions::default()).map_err(|error| chain(&error))?;
         let mut framework = job.framework.clone();
         // `master` takes away what the leader's version does not know.
@@ -169,7 +169,7 @@ impl Shell {
         let config = Config {
             framework,
             seed: Uuid::new_v4().as_u64_pair().0,
-            master: names(&masters),
+            master: masters.to_string(),
             can_suppress: true,
             connect_timeout: job.connect_timeout,
         };
@@ -349,7 +349,7 @@ impl Shell {
             Effect::Subscribe(call) => {
                 self.calls.disconnect(self.stream.take());
                 let (client, masters) = (self.client.clone(), self.masters.clone());
-                self.show(&Update::Connecting { master: names(&masters) });
+                self.show(&Update::Connecting { master: masters.to_string() });
                 self.subscribing = Some(Box::pin(async move { master::subscribe(&client, &masters, &call).await }));
             }
             Effect::Disconnect => {
@@ -410,11 +410,6 @@ impl Shell {
         let following = Box::pin(tail::follow(self.client.clone(), location(executor_id, offer), outputs, phases));
         self.tail = Some(RunningTail { phase, reports, following });
     }
-}
-
-/// Masters as people name them.
-fn names(masters: &[Url]) -> String {
-    masters.iter().map(host_port).collect::<Vec<_>>().join(",")
 }
 
 /// Where the sandbox of a task launched on this offer will be served.

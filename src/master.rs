@@ -1,19 +1,35 @@
-//! From `--master` to the leading master: the forms of the option, redirects, and what the master's version knows.
+//! From `--master` to the leading master: the forms of the option, elections, redirects, and what the master's version knows.
 //!
-//! Forms: `HOST[:PORT]`, `master@HOST:PORT`, `http(s)://HOST[:PORT][/PATH]`, a comma-separated list of these, `local`,
-//! `local[N]`, and `file://PATH` with one of them in the file. The procedure of redirects is the one that works from
-//! Mesos 0.24 to 1.11: take host and port of a 307, ask `/redirect` after a 503, and try the next of the list otherwise.
+//! ```text
+//! HOST[:PORT]  master@HOST:PORT  http(s)://HOST[:PORT][/PATH]  or several with commas --> redirects --> leader
+//! zk://[USER:PASSWORD@]HOST:PORT[,HOST:PORT...]/PATH  --> election --> its address ------> redirects --> leader
+//! file://PATH  one of these, or local, in a file
+//! local  local[N]  started by the framework shell, then like the first
+//! ```
+//!
+//! The procedure of redirects is the one that works from Mesos 0.24 to 1.11: take host and port of a 307, ask `/redirect`
+//! after a 503, and try the next of the list otherwise. Nothing here tries again after it has failed: that is the scheduler
+//! core's decision.
 
 mod address;
+mod election;
+mod ensemble;
 mod version;
+mod zookeeper;
+
+use std::time::Duration;
 
 use proto::http::{Client, EventStream, HttpError};
 use proto::scheduler::{Call, Event};
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use version::{SUPPRESS_SINCE, fit};
+use zookeeper::{Leader, Session};
 
-pub use address::{AddressError, MasterAddress, host_port};
+pub(crate) use address::without_credentials;
+pub use address::{AddressError, MasterAddress, Masters, host_port};
+pub use ensemble::Ensemble;
 pub use version::Version;
 
 /// Two masters may point at each other during an election; nobody needs more hops than this.
@@ -21,6 +37,10 @@ const MAX_HOPS: usize = 10;
 
 /// `/version` is some hundred bytes, a 0.24 `/state.json` of a large cluster several megabytes.
 const MAX_STATE_BYTES: usize = 64 << 20;
+
+/// How long one attempt waits for an election to end. Short, so that the reason for waiting is told soon; the scheduler core
+/// tries again.
+const LEADER_LIMIT: Duration = Duration::from_secs(1);
 
 /// A subscription at the leader.
 #[derive(Debug)]
@@ -54,17 +74,25 @@ pub struct Refusal {
     pub is_fatal: bool,
 }
 
-/// Finds the leader, starting with `masters` in their order, and subscribes there.
+/// Finds the leader and subscribes there.
 ///
 /// FrameworkInfo is cut down to what the leader's version knows: masters before 0.28.1 reject a whole call for one
-/// unknown capability.
+/// unknown capability. With ZooKeeper, waits for a moment for a leader that can be reached.
 ///
 /// # Errors
-/// When no master of the list leads to a subscription; fatal when one said a final no (401, 403, 400) or is no Mesos.
-pub async fn subscribe(client: &Client, masters: &[Url], call: &Call) -> Result<Subscription, Refusal> {
+/// When no master leads to a subscription; fatal when each one said a final no (401, 403, 400) or is no Mesos, or when
+/// ZooKeeper keeps the leader from us.
+pub async fn subscribe(client: &Client, masters: &Masters, call: &Call) -> Result<Subscription, Refusal> {
+    match masters {
+        Masters::Listed(masters) => subscribe_listed(client, masters, call).await,
+        Masters::Elected(ensemble) => subscribe_elected(client, ensemble, call).await,
+    }
+}
+
+async fn subscribe_listed(client: &Client, masters: &[Url], call: &Call) -> Result<Subscription, Refusal> {
     let mut refusals = Vec::new();
     for master in masters {
-        match subscribe_from(client, master, call).await {
+        match subscribe_from(client, master, call).await.map_err(Refusal::from) {
             Ok(subscription) => return Ok(subscription),
             Err(refusal) if refusal.is_fatal && masters.len() == 1 => return Err(refusal),
             Err(refusal) => refusals.push(refusal),
@@ -75,7 +103,61 @@ pub async fn subscribe(client: &Client, masters: &[Url], call: &Call) -> Result<
     Err(Refusal { reason, is_fatal })
 }
 
-async fn subscribe_from(client: &Client, master: &Url, call: &Call) -> Result<Subscription, Refusal> {
+async fn subscribe_elected(client: &Client, ensemble: &Ensemble, call: &Call) -> Result<Subscription, Refusal> {
+    let session = Session::open(ensemble).await?;
+    let deadline = Instant::now() + LEADER_LIMIT;
+    loop {
+        let (leader, change) = session.leader().await?;
+        let refusal = match leader {
+            Leader::Nobody(reason) => later(reason),
+            Leader::At(addresses) => match subscribe_at_any(client, &addresses, call).await {
+                Ok(subscription) => return Ok(subscription),
+                Err(Miss::Refused(refusal)) => return Err(refusal),
+                // The node of a master that has died stays for some seconds.
+                Err(Miss::Unreachable(reason)) => later(format!("{reason}; it is the leader by {ensemble}")),
+            },
+        };
+        if Instant::now() >= deadline || timeout_at(deadline, change.happened()).await.is_err() {
+            return Err(refusal);
+        }
+    }
+}
+
+/// `addresses` are of the same master: another one is tried only when nobody answers.
+async fn subscribe_at_any(client: &Client, addresses: &[Url], call: &Call) -> Result<Subscription, Miss> {
+    let mut reasons = Vec::new();
+    for address in addresses {
+        match subscribe_from(client, address, call).await {
+            Err(Miss::Unreachable(reason)) => reasons.push(reason),
+            result => return result,
+        }
+    }
+    Err(Miss::Unreachable(reasons.join("; ")))
+}
+
+/// Why one address did not lead to a subscription.
+enum Miss {
+    /// Nobody answers, for this reason.
+    Unreachable(String),
+    Refused(Refusal),
+}
+
+impl From<Refusal> for Miss {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Miss> for Refusal {
+    fn from(miss: Miss) -> Self {
+        match miss {
+            Miss::Unreachable(reason) => later(format!("{reason}; check its address, and that it runs")),
+            Miss::Refused(refusal) => refusal,
+        }
+    }
+}
+
+async fn subscribe_from(client: &Client, master: &Url, call: &Call) -> Result<Subscription, Miss> {
     let mut leader = master.clone();
     for _ in 0..MAX_HOPS {
         let version = ask_version(client, &leader).await?;
@@ -84,16 +166,16 @@ async fn subscribe_from(client: &Client, master: &Url, call: &Call) -> Result<Su
             Ok(stream) => return Ok(Subscription { stream, leader, version }),
             Err(error) => match next_hop(client, &leader, error).await? {
                 next if next == leader => {
-                    return Err(wait(format!("the master at {} redirects to itself", host_port(&leader))));
+                    return Err(later(format!("the master at {} redirects to itself", host_port(&leader))).into());
                 }
                 next => leader = next,
             },
         }
     }
-    Err(wait(format!("more than {MAX_HOPS} redirects, starting at {}", host_port(master))))
+    Err(later(format!("more than {MAX_HOPS} redirects, starting at {}", host_port(master))).into())
 }
 
-fn wait(reason: String) -> Refusal {
+fn later(reason: String) -> Refusal {
     Refusal { reason, is_fatal: false }
 }
 
@@ -109,19 +191,19 @@ fn join(base: &Url, path: &str) -> Url {
 }
 
 /// Where to go after an answer that was not a subscription.
-async fn next_hop(client: &Client, asked: &Url, error: HttpError) -> Result<Url, Refusal> {
+async fn next_hop(client: &Client, asked: &Url, error: HttpError) -> Result<Url, Miss> {
     let name = host_port(asked);
-    match error {
+    let next = match error {
         HttpError::Redirect { location: Some(location), .. } => redirected(asked, &location)
-            .ok_or_else(|| wait(format!("the master at {name} redirects to \"{location}\", which is no address"))),
+            .ok_or_else(|| later(format!("the master at {name} redirects to \"{location}\", which is no address"))),
         HttpError::Status { status: 503, body, .. } => {
             let redirect = client.get(&join(asked, "redirect"), MAX_STATE_BYTES).await;
             match redirect {
                 Err(HttpError::Redirect { location: Some(location), .. }) => match redirected(asked, &location) {
                     Some(next) if next != *asked => Ok(next),
-                    _ => Err(wait(format!("the master at {name} is not ready: {}", one_line(&body)))),
+                    _ => Err(later(format!("the master at {name} is not ready: {}", one_line(&body)))),
                 },
-                _ => Err(wait(format!("the master at {name} is not ready: {}", one_line(&body)))),
+                _ => Err(later(format!("the master at {name} is not ready: {}", one_line(&body)))),
             }
         }
         HttpError::Status { status: 401, .. } => Err(Refusal {
@@ -142,15 +224,19 @@ async fn next_hop(client: &Client, asked: &Url, error: HttpError) -> Result<Url,
         error @ HttpError::NotMesos { .. } => {
             Err(Refusal { reason: format!("{}; give the address of a Mesos master", chain(&error)), is_fatal: true })
         }
-        other => Err(wait(describe(asked, &other))),
-    }
+        error @ (HttpError::Connect { .. } | HttpError::Timeout { .. }) => {
+            return Err(Miss::Unreachable(describe(asked, &error)));
+        }
+        other => Err(later(chain(&other))),
+    };
+    next.map_err(Miss::Refused)
 }
 
 /// One line for what is no answer of a master.
 fn describe(asked: &Url, error: &HttpError) -> String {
     match error {
         HttpError::Connect { reason, .. } => {
-            format!("cannot reach the master at {}: {reason}; check its address, and that it runs", host_port(asked))
+            format!("cannot reach the master at {}: {reason}", host_port(asked))
         }
         HttpError::Timeout { limit, .. } => {
             format!("the master at {} did not answer within {} s", host_port(asked), limit.as_secs())
@@ -188,7 +274,7 @@ fn one_line(body: &str) -> String {
 }
 
 /// The master's version: `/version` from 0.26 on, else the field in the state. `None` when neither says it.
-async fn ask_version(client: &Client, master: &Url) -> Result<Option<Version>, Refusal> {
+async fn ask_version(client: &Client, master: &Url) -> Result<Option<Version>, Miss> {
     for path in ["version", "state.json", "state"] {
         match client.get(&join(master, path), MAX_STATE_BYTES).await {
             Ok(body) => {
@@ -201,7 +287,7 @@ async fn ask_version(client: &Client, master: &Url) -> Result<Option<Version>, R
                 }
             }
             Err(error @ (HttpError::Connect { .. } | HttpError::Timeout { .. })) => {
-                return Err(wait(describe(master, &error)));
+                return Err(Miss::Unreachable(describe(master, &error)));
             }
             Err(HttpError::Status { status: 404, .. }) => {}
             // Authentication, a redirect to the leader, a master in recovery: what matters is the answer to SUBSCRIBE.

@@ -26,6 +26,7 @@ pub(crate) use text::one_line;
 
 use crate::cli::Format;
 use crate::job::Job;
+use crate::master;
 use crate::scheduler::Time;
 use crate::update::Update;
 
@@ -85,7 +86,7 @@ impl Launch {
             task_id: job.task_id().to_owned(),
             name: job.name.clone(),
             image: job.image.clone(),
-            master: text::without_credentials(&job.master),
+            master: master::without_credentials(&job.master),
             memory_mb: job.memory.0,
             started_at,
         }

@@ -209,14 +209,6 @@ pub(crate) fn one_line(text: &str) -> String {
     line
 }
 
-/// A master's address fit to be shown: `zk://user:password@host` loses what is before the `@`.
-pub(super) fn without_credentials(master: &str) -> String {
-    match (master.find("://"), master.rfind('@')) {
-        (Some(scheme), Some(at)) if at > scheme => format!("{}{}", &master[..scheme + 3], &master[at + 1..]),
-        _ => master.to_owned(),
-    }
-}
-
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -232,15 +224,6 @@ mod tests {
         assert_eq!(one_line("\x1b]0;x\x07\tz\u{9b}1m"), "\\u{1b}]0;x\\u{7}\\tz\\u{9b}1m");
         assert_eq!(one_line(" \n"), "");
         assert_eq!(failure_line("a\nb"), "launch-container: a; b");
-    }
-
-    #[test]
-    fn an_address_is_shown_without_its_credentials() {
-        assert_eq!(without_credentials("zk://me:hunter2@z1:2181,z2:2181/mesos"), "zk://z1:2181,z2:2181/mesos");
-        assert_eq!(without_credentials("https://me:p@ss@m1:5050"), "https://m1:5050");
-        for plain in ["m1:5050", "m1:5050,m2:5050", "local[3]", "master@m1:5050", "zk://z1:2181/mesos"] {
-            assert_eq!(without_credentials(plain), plain);
-        }
     }
 
     #[test]

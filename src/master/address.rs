@@ -2,9 +2,12 @@
 //!
 //! Nothing is looked up but the file of `file://PATH`.
 
+use std::fmt;
 use std::str::FromStr;
 
 use url::Url;
+
+use super::ensemble::Ensemble;
 
 /// Where Mesos masters listen unless told otherwise.
 const DEFAULT_PORT: u16 = 5050;
@@ -17,18 +20,47 @@ pub enum MasterAddress {
         /// At least one.
         agents: u32,
     },
+    /// Masters elsewhere.
+    Masters(Masters),
+}
+
+/// What leads to the leader; shown without credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Masters {
     /// Masters in the order to try; any of them may redirect to the leader. Paths end with a slash.
-    Masters(Vec<Url>),
+    Listed(Vec<Url>),
+    /// Masters that elect their leader in ZooKeeper.
+    Elected(Ensemble),
+}
+
+impl From<Url> for Masters {
+    fn from(master: Url) -> Self {
+        Self::Listed(vec![master])
+    }
+}
+
+/// `HOST:PORT[,HOST:PORT...]` or `zk://HOST:PORT[,HOST:PORT...]/PATH`.
+impl fmt::Display for Masters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listed(masters) => f.write_str(&masters.iter().map(host_port).collect::<Vec<_>>().join(",")),
+            Self::Elected(ensemble) => ensemble.fmt(f),
+        }
+    }
 }
 
 /// Why a `--master` value is not one.
 #[derive(Debug, thiserror::Error)]
 pub enum AddressError {
     /// Nothing there.
-    #[error("the master's address is empty; give HOST:PORT, http(s)://HOST:PORT, a comma-separated list, or local")]
+    #[error(
+        "the master's address is empty; give HOST:PORT, http(s)://HOST:PORT, a comma-separated list, zk://HOST:PORT/PATH, or local"
+    )]
     Empty,
     /// Not of any form.
-    #[error("master address \"{text}\": {why}; give HOST:PORT, http(s)://HOST:PORT, a comma-separated list, or local")]
+    #[error(
+        "master address \"{text}\": {why}; give HOST:PORT, http(s)://HOST:PORT, a comma-separated list, zk://HOST:PORT/PATH, or local"
+    )]
     Malformed {
         /// What was given.
         text: String,
@@ -64,7 +96,7 @@ impl FromStr for MasterAddress {
 
 fn parse(text: &str, may_be_file: bool) -> Result<MasterAddress, AddressError> {
     let text = text.trim();
-    let malformed = |why: &str| AddressError::Malformed { text: without_password(text), why: why.to_owned() };
+    let malformed = |why: String| AddressError::Malformed { text: without_credentials(text), why };
     if text.is_empty() {
         return Err(AddressError::Empty);
     }
@@ -77,51 +109,63 @@ fn parse(text: &str, may_be_file: bool) -> Result<MasterAddress, AddressError> {
             _ => Err(AddressError::LocalAgents { text: text.to_owned() }),
         };
     }
-    if text.starts_with("zk://") {
-        return Err(malformed("this version cannot ask ZooKeeper for the leader; name the masters themselves"));
+    if let Some(address) = text.strip_prefix("zk://") {
+        let ensemble = Ensemble::parse(address).map_err(|why| malformed(why.to_owned()))?;
+        return Ok(MasterAddress::Masters(Masters::Elected(ensemble)));
     }
     if let Some(path) = text.strip_prefix("file://") {
         if !may_be_file {
-            return Err(malformed("a file may not point to another file"));
+            return Err(malformed("a file may not point to another file".to_owned()));
         }
         let inside =
             std::fs::read_to_string(path).map_err(|source| AddressError::File { path: path.to_owned(), source })?;
         return parse(&inside, false);
     }
-    let masters = text.split(',').map(|part| base_url(part.trim())).collect::<Result<Vec<_>, _>>()?;
-    Ok(MasterAddress::Masters(masters))
+    let masters =
+        text.split(',').map(|part| base_url(part.trim())).collect::<Result<Vec<_>, _>>().map_err(malformed)?;
+    Ok(MasterAddress::Masters(Masters::Listed(masters)))
 }
 
-/// A text that may name user and password, fit for an error.
-fn without_password(text: &str) -> String {
-    match (text.find("://"), text.rfind('@')) {
-        (Some(scheme), Some(at)) if at > scheme => format!("{}{}", &text[..scheme + 3], &text[at + 1..]),
-        _ => text.to_owned(),
+/// A master's address that may hold user and password, or be misspelled around them, fit to be shown: nothing is left of
+/// what is before the last `@` but the scheme.
+pub(crate) fn without_credentials(address: &str) -> String {
+    let Some((before, after)) = address.rsplit_once('@') else { return address.to_owned() };
+    // The text of an old libprocess address; no secret.
+    if before == "master" {
+        return address.to_owned();
     }
+    let scheme = before.split_once("://").map(|(scheme, _)| scheme).filter(|scheme| is_scheme(scheme));
+    scheme.map_or_else(|| after.to_owned(), |scheme| format!("{scheme}://{after}"))
 }
 
-fn base_url(text: &str) -> Result<Url, AddressError> {
-    let malformed = |why: String| AddressError::Malformed { text: without_password(text), why };
+fn is_scheme(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphabetic())
+}
+
+/// A master's address with a path that ends with a slash; the error repeats nothing of it.
+pub(super) fn base_url(text: &str) -> Result<Url, String> {
+    let refused = |why: &str| Err(why.to_owned());
     if text.is_empty() {
-        return Err(malformed("an entry of the list is empty".to_owned()));
+        return refused("an entry of the list is empty");
     }
     let (explicit_scheme, with_scheme) = match text.split_once("://") {
         Some(("http" | "https", _)) => (true, text.to_owned()),
-        Some((scheme, _)) => return Err(malformed(format!("scheme {scheme}:// is not known"))),
+        Some(("zk", _)) => return refused("a zk:// address stands alone, its own servers separated by commas"),
+        Some(_) => return refused("its scheme is not known"),
         None => (false, format!("http://{}", text.strip_prefix("master@").unwrap_or(text))),
     };
-    let mut url = Url::parse(&with_scheme).map_err(|error| malformed(error.to_string()))?;
+    let mut url = Url::parse(&with_scheme).map_err(|error| error.to_string())?;
     if url.host_str().is_none_or(str::is_empty) {
-        return Err(malformed("there is no host".to_owned()));
+        return refused("there is no host");
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(malformed("credentials do not belong into the address".to_owned()));
+        return refused("credentials do not belong into the address");
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(malformed("a query or fragment makes no sense here".to_owned()));
+        return refused("a query or fragment makes no sense here");
     }
     if !explicit_scheme && url.path() != "/" {
-        return Err(malformed("a path needs http:// or https:// before it".to_owned()));
+        return refused("a path needs http:// or https:// before it");
     }
     // `http://HOST` means port 80 to everybody; only the bare form has Mesos' default.
     if !explicit_scheme && url.port().is_none() && !text.ends_with(":80") {
@@ -145,7 +189,7 @@ mod tests {
 
     fn masters(text: &str) -> Vec<String> {
         match text.parse() {
-            Ok(MasterAddress::Masters(urls)) => urls.iter().map(Url::to_string).collect(),
+            Ok(MasterAddress::Masters(Masters::Listed(urls))) => urls.iter().map(Url::to_string).collect(),
             other => panic!("{text}: {other:?}"),
         }
     }
@@ -203,7 +247,10 @@ mod tests {
             ("m1:5050,", "empty"),
             ("http://", "host"),
             ("http://m1:5050/?a=b", "query"),
-            ("zk://m1:2181/mesos", "ZooKeeper"),
+            ("zk://z1:2181", "path"),
+            ("zk://z1:2181,z2:2181/", "path"),
+            ("m1:5050,zk://z1:2181/mesos", "alone"),
+            ("ZK://z1:2181/mesos", "scheme"),
         ] {
             let said = error(text);
             assert!(said.contains(why) && said.contains("HOST:PORT"), "{text}: {said}");
@@ -211,8 +258,53 @@ mod tests {
     }
 
     #[test]
+    fn zookeeper_is_an_address_too_also_in_a_file() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("zk");
+        std::fs::write(&path, "zk://me:canary@z1:2181,z2:2181/mesos\n").expect("written");
+        for text in ["zk://z1:2181,z2:2181/mesos/", "zk://me:canary@z1,z2/mesos", &format!("file://{}", path.display())]
+        {
+            match text.parse() {
+                Ok(MasterAddress::Masters(masters @ Masters::Elected(_))) => {
+                    assert_eq!(masters.to_string(), "zk://z1:2181,z2:2181/mesos");
+                    assert!(!format!("{masters:?}").contains("canary"), "{masters:?}");
+                }
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn a_password_in_the_address_is_not_repeated() {
-        let said = error("http://me:canary@m1:5050");
-        assert!(!said.contains("canary"), "{said}");
+        for text in [
+            "http://me:canary@m1:5050",
+            "http://me:canary,canary@m1:5050",
+            "me:canary@m1:port",
+            "m1:5050,http://me:canary@m2:5050",
+            "zk://me:canary@z1:2181",
+            "zk://me:canary@:2181/mesos",
+            "zk://me:canary/canary@z1:2181/mesos",
+            "zk://me:1/canary@z1:2181/mesos",
+            "zk:/me:canary@z1:2181/mesos",
+            "ZK://me:canary@z1:2181/mesos",
+            "me:canary://@z1:2181/mesos",
+        ] {
+            let said = error(text);
+            assert!(!said.contains("canary"), "{said}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_shown_without_its_credentials() {
+        for (text, shown) in [
+            ("zk://me:hunter2@z1:2181,z2:2181/mesos", "zk://z1:2181,z2:2181/mesos"),
+            ("https://me:p@ss@m1:5050", "https://m1:5050"),
+            ("me:hunter2@m1:5050", "m1:5050"),
+            ("m1:5050,m2:5050", "m1:5050,m2:5050"),
+            ("master@m1:5050", "master@m1:5050"),
+            ("local[3]", "local[3]"),
+        ] {
+            assert_eq!(without_credentials(text), shown);
+        }
     }
 }
