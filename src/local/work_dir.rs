@@ -76,7 +76,7 @@ impl WorkDir {
             Ok(lock)
         });
         let lock = lock.map_err(|source| WorkDirError::Lock { path: lock_path, source })?;
-        // From here on `remove` does it; a panic in between leaves it to the next cluster.
+        // From here on this is removed as a `WorkDir`.
         let _ = made.keep();
         Ok(Self { path, lock: Some(lock) })
     }
@@ -86,11 +86,21 @@ impl WorkDir {
     }
 
     /// Removes what was made.
-    pub(super) fn remove(self) -> Result<(), WorkDirError> {
-        if self.lock.is_none() {
-            return Ok(());
+    pub(super) fn remove(mut self) -> Result<(), WorkDirError> {
+        match self.lock.take() {
+            // Locked until the end.
+            Some(_lock) => clear(&self.path).map_err(|source| WorkDirError::Remove { path: self.path.clone(), source }),
+            None => Ok(()),
         }
-        clear(&self.path).map_err(|source| WorkDirError::Remove { path: self.path, source })
+    }
+}
+
+/// For clusters that fail half-way through their start: nobody is there to be told.
+impl Drop for WorkDir {
+    fn drop(&mut self) {
+        if self.lock.is_some() {
+            let _ = clear(&self.path);
+        }
     }
 }
 
@@ -136,4 +146,31 @@ async fn sweep_one(containerizer: &Path, libexec: &str, work_dir: &Path) -> Resu
         containerizer.destroy(None, &container.value).await.map_err(|error| chain(&error))?;
     }
     clear(work_dir).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directory_that_was_made_goes_however_its_cluster_ends() {
+        let removed = WorkDir::make(None).unwrap();
+        let dropped = WorkDir::make(None).unwrap();
+        let paths = [removed.path().to_owned(), dropped.path().to_owned()];
+        fs::write(paths[0].join("file"), "").unwrap();
+        fs::create_dir_all(paths[1].join("a/b")).unwrap();
+        removed.remove().unwrap();
+        drop(dropped);
+        assert!(paths.iter().all(|path| !path.exists()));
+    }
+
+    #[test]
+    fn directory_of_the_user_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        let given = WorkDir::make(Some(&path)).unwrap();
+        given.remove().unwrap();
+        assert!(path.exists());
+    }
 }
