@@ -52,7 +52,7 @@ fn json_tells_a_launcher_that_failed_from_a_task_that_exits_with_the_same_code()
 fn the_launcher_says_what_it_waits_for() {
     let stage = Stage::new();
     let launch = stage.local(&["--cpus=1000"], &["true"]).start();
-    launch.wait_for_stderr("1000");
+    launch.wait_for_stderr("cpus short by");
     launch.interrupt();
     launch.finish().expect_code(130).expect_stdout("");
 }
