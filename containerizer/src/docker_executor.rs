@@ -212,3 +212,128 @@ const EVENTS: usize = 16;
 /// The agent waits for our exit without limit, and then stops the container itself. Long enough for the agent's usual
 /// grace period, in which the container is stopped here and its last output is written.
 const TERMINATED_LIMIT: Duration = Duration::from_secs(7);
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use proto::mesos::container_info::DockerInfo;
+    use proto::mesos::environment::Variable;
+    use proto::mesos::resource::AllocationInfo;
+    use proto::mesos::{self, CommandInfo, ContainerInfo, Resource};
+
+    use super::*;
+    use crate::spec::Spec;
+
+    fn flags(more: &[&str]) -> DockerExecutorFlags {
+        let flags = [&["--container=mesos-c1", "--sandbox_directory=/work/box", "--docker_socket=/no/such"], more];
+        DockerExecutorFlags::parse(flags.concat().iter().map(OsString::from)).unwrap()
+    }
+
+    fn agent() -> ExecutorEnvironment {
+        let variables = |name: &str| {
+            let value = match name {
+                "MESOS_FRAMEWORK_ID" => "f",
+                "MESOS_EXECUTOR_ID" => "e",
+                "MESOS_SLAVE_ID" => "a",
+                "MESOS_SLAVE_PID" => "slave(1)@127.0.0.1:5051",
+                _ => return None,
+            };
+            Some(value.to_owned())
+        };
+        ExecutorEnvironment::parse(variables).unwrap()
+    }
+
+    fn task() -> TaskInfo {
+        let docker = DockerInfo { image: "web".to_owned(), force_pull_image: Some(true), ..DockerInfo::default() };
+        let variable = |name: &str, value: &str| Variable {
+            name: name.to_owned(),
+            value: Some(value.to_owned()),
+            ..Variable::default()
+        };
+        TaskInfo {
+            command: Some(CommandInfo {
+                value: Some("true".to_owned()),
+                user: Some("somebody".to_owned()),
+                environment: Some(mesos::Environment { variables: vec![variable("A", "task"), variable("B", "task")] }),
+                ..CommandInfo::default()
+            }),
+            container: Some(ContainerInfo { docker: Some(docker), ..ContainerInfo::default() }),
+            resources: vec![Resource {
+                name: "cpus".to_owned(),
+                scalar: Some(mesos::value::Scalar { value: 0.5 }),
+                allocation_info: Some(AllocationInfo { role: Some("web".to_owned()) }),
+                ..Resource::default()
+            }],
+            ..TaskInfo::default()
+        }
+    }
+
+    fn spec(more: &[&str]) -> Spec {
+        let flags = flags(more);
+        let placement = placement(&flags, &task());
+        Spec::build(&launch(&flags, &agent(), task()), &Environment::default(), &placement).unwrap()
+    }
+
+    #[test]
+    fn the_container_is_as_the_agent_says() {
+        let spec = spec(&["--mapped_directory=/mnt/box", "--task_environment={\"A\":\"hook\"}"]);
+        assert_eq!(spec.container_name, "mesos-c1");
+        assert!(!spec.is_pull_forced, "the agent has pulled it");
+        assert_eq!(spec.create.user, None, "users of the host need not be known to the image");
+        let environment = spec.create.env.unwrap();
+        for expected in ["A=hook", "B=task", "MESOS_SANDBOX=/mnt/box", "MESOS_CONTAINER_NAME=mesos-c1"] {
+            assert!(environment.iter().any(|variable| variable == expected), "{expected} in {environment:?}");
+        }
+        assert!(environment.contains(&"MESOS_ALLOCATION_ROLE=web".to_owned()), "{environment:?}");
+        assert!(!environment.iter().any(|variable| variable.contains("SLAVE")), "{environment:?}");
+        let mounts = spec.create.host_config.unwrap().mounts.unwrap();
+        assert_eq!((mounts[0].source.as_deref(), mounts[0].target.as_deref()), (Some("/work/box"), Some("/mnt/box")));
+    }
+
+    #[test]
+    fn cpus_are_a_limit_where_the_agent_wants_it() {
+        let quota = |more: &[&str]| spec(more).create.host_config.unwrap().cpu_quota;
+        assert_eq!(quota(&[]), None);
+        assert_eq!(quota(&["--cgroups_enable_cfs=true"]), Some(50_000));
+    }
+
+    #[test]
+    fn a_container_of_any_agents_version_has_its_id() {
+        assert_eq!(container_id("mesos-15ad-81"), "15ad-81");
+        assert_eq!(container_id("mesos-2016-S0.15ad-81"), "15ad-81");
+    }
+
+    /// What the owner tells when it hears `commands`, with a task before them or none.
+    async fn told(with_task: Option<TaskInfo>, stops: bool) -> Event {
+        let (task, given) = oneshot::channel();
+        let (commands, asked) = mpsc::channel(1);
+        let (events, mut told) = mpsc::channel(1);
+        let files = Files::of_process().unwrap();
+        let _task = match with_task {
+            Some(info) => {
+                task.send(info).unwrap();
+                None
+            }
+            None => Some(task),
+        };
+        if stops {
+            commands.send(Command::Stop { grace: Duration::ZERO }).await.unwrap();
+        }
+        let owner = own(flags(&[]), agent(), files, given, asked, events);
+        let (event, ()) = tokio::join!(told.recv(), owner);
+        event.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_stop_without_a_task_is_answered_by_an_end() {
+        let Event::Ended(ending) = told(None, true).await else { panic!("not an end") };
+        assert!(ending.was_stopped && matches!(ending.cause, Cause::NotStarted { .. }));
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_is_not_there_fails_the_task() {
+        let Event::Ended(ending) = told(Some(task()), false).await else { panic!("not an end") };
+        let Cause::NotStarted { message } = ending.cause else { panic!("it started") };
+        assert!(message.contains("unix:///no/such"), "{message}");
+    }
+}

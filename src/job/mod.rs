@@ -160,7 +160,8 @@ fn framework(cli: &Cli, name: &str, surroundings: &Surroundings<'_>) -> Result<m
         user: surroundings.user.clone(),
         name: format!("launch-container {name}"),
         failover_timeout: Some(FAILOVER_TIMEOUT.as_secs_f64()),
-        checkpoint: Some(false),
+        // A task outlives the restart of its agent.
+        checkpoint: Some(true),
         role: cli.role.clone(),
         hostname: Some(surroundings.hostname.clone()),
         ..Default::default()
