@@ -12,7 +12,7 @@ mod signals;
 use std::collections::VecDeque;
 use std::future::pending;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 
 use proto::http::{Client, ClientOptions, EventStream, HttpError};
@@ -51,7 +51,11 @@ const DEFAULT_AGENT_PORT: i32 = 5051;
 ///
 /// With `local` as its master, the embedded cluster lives exactly as long as this call.
 pub async fn run(job: Job, display: Display) -> Outcome {
-    let display = SharedDisplay { display: Arc::new(Mutex::new(display)), started: Instant::now() };
+    let display = SharedDisplay {
+        display: Arc::new(Mutex::new(display)),
+        made_way: Arc::new(Once::new()),
+        started: Instant::now(),
+    };
     let task_id = job.task_id().to_owned();
     let outcome = launch(job, &display).await.unwrap_or_else(Outcome::Failed);
     // Told once: a shell that ran has already done so.
@@ -85,6 +89,7 @@ async fn launch(job: Job, display: &SharedDisplay) -> Result<Outcome, String> {
 #[derive(Clone)]
 struct SharedDisplay {
     display: Arc<Mutex<Display>>,
+    made_way: Arc<Once>,
     started: Instant,
 }
 
@@ -105,10 +110,11 @@ impl SharedDisplay {
         self.lock().tick_interval()
     }
 
-    /// To be called by a sink before its first byte.
+    /// To be called by a sink before its first byte. Whichever is second waits for the first, and shows nothing: it would
+    /// come between bytes of the other.
     fn make_way(&self) -> BeforeFirstWrite {
         let display = self.clone();
-        Box::new(move || display.show(&Update::OutputStarted))
+        Box::new(move || display.made_way.call_once(|| display.show(&Update::OutputStarted)))
     }
 }
 

@@ -55,6 +55,11 @@ impl Engine {
         all.into_iter().filter(|container| serde_json::to_string(container).unwrap().contains(root)).collect()
     }
 
+    /// Whether there is such a container, running or ended.
+    pub(crate) fn has(&self, id: &str) -> bool {
+        self.runtime.block_on(self.docker.inspect_container(id, None)).is_ok()
+    }
+
     /// What the engine knows of a container.
     pub(crate) fn inspect(&self, id: &str) -> serde_json::Value {
         let found = self.runtime.block_on(self.docker.inspect_container(id, None)).expect("the container is there");

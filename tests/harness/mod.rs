@@ -7,11 +7,12 @@
 //! Everything waits with a limit, and a limit that passes fails the test with what the launcher had said until then.
 //! Without Docker or the base image a test fails, and says which script provides them.
 
-#![allow(dead_code, reason = "every test binary uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "every test binary uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod engine;
 mod leftovers;
+mod mesos;
 mod running;
 mod server;
 
@@ -21,6 +22,7 @@ use std::process::Command;
 use std::time::Duration;
 
 pub(crate) use engine::{Engine, IMAGE};
+pub(crate) use mesos::Mesos;
 pub(crate) use running::{Ended, Launch, Running, Stdout};
 pub(crate) use server::{Server, closed_port};
 

@@ -135,6 +135,16 @@ impl Running {
         Ended { code: status.code(), signal: status.signal(), stdout, stderr, took }
     }
 
+    /// Sends the signal and waits for the end, a while; never panics, for the way out of a test that has failed.
+    pub(super) fn end(mut self, signal: Signal) {
+        const LIMIT: Duration = Duration::from_secs(30);
+        let _ = pidfd_send_signal(&self.process, signal);
+        let deadline = Instant::now() + LIMIT;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     fn wait_for(&self, capture: &Capture, name: &str, text: &str) -> Vec<u8> {
         let has_it = |state: &State| find(&state.bytes, text.as_bytes());
         let found = capture.wait_until(self.deadline, |state| has_it(state) || state.is_closed);
