@@ -54,9 +54,9 @@ pub const TABLE: &[Row] = &[
         meaning: "the launcher, the cluster or the agent failed, or an option is wrong; stderr says why",
     },
     Row {
-        codes: "130, 143",
+        codes: "129, 130, 143",
         kind: "interrupted",
-        meaning: "the launcher was interrupted by SIGINT (Ctrl-C) or SIGTERM and ended the task",
+        meaning: "the launcher was interrupted by SIGHUP, SIGINT (Ctrl-C) or SIGTERM and ended the task",
     },
 ];
 

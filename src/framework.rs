@@ -68,7 +68,12 @@ async fn launch(job: Job, display: &SharedDisplay) -> Result<Outcome, String> {
     // From here on a signal waits until it can be answered: no embedded cluster is left half-way.
     let mut signals = Signals::new().map_err(|error| format!("cannot listen for signals: {error}"))?;
     match job.master.parse().map_err(|error: AddressError| chain(&error))? {
-        MasterAddress::Masters(masters) => Shell::new(job, masters, display)?.run(&mut signals, None).await,
+        MasterAddress::Masters(masters) => {
+            let mut job = job;
+            // The task outlives a restart of its agent. Not so in the embedded cluster, whose end must be the task's end.
+            job.framework.checkpoint = Some(true);
+            Shell::new(job, masters, display)?.run(&mut signals, None).await
+        }
         MasterAddress::Local { agents } => {
             let options = local::Options { agents, ..local::Options::default() };
             let mut cluster = Cluster::start(options).await.map_err(|error| chain(&error))?;
@@ -77,11 +82,23 @@ async fn launch(job: Job, display: &SharedDisplay) -> Result<Outcome, String> {
                 Ok(shell) => shell.run(&mut signals, Some(&mut cluster)).await,
                 Err(error) => Err(error),
             };
-            if let Err(error) = cluster.shutdown().await {
-                display.show(&Update::Notice(chain(&error)));
-            }
+            shut_down(cluster, &mut signals, display).await;
             outcome
         }
+    }
+}
+
+/// Takes the embedded cluster down. It may wait for a Docker engine that hangs: the next signal then leaves what is there.
+async fn shut_down(cluster: Cluster, signals: &mut Signals, display: &SharedDisplay) {
+    let address = cluster.address();
+    let left = tokio::select! {
+        result = cluster.shutdown() => result.err().map(|error| chain(&error)),
+        signal = signals.next() => Some(format!(
+            "interrupted by signal {signal} before the cluster at {address} was down; its containers and its directory may be left"
+        )),
+    };
+    if let Some(text) = left {
+        display.show(&Update::Notice(text));
     }
 }
 
@@ -89,6 +106,7 @@ async fn launch(job: Job, display: &SharedDisplay) -> Result<Outcome, String> {
 #[derive(Clone)]
 struct SharedDisplay {
     display: Arc<Mutex<Display>>,
+    /// Output is announced once, whichever stream begins.
     made_way: Arc<Once>,
     started: Instant,
 }
@@ -243,7 +261,10 @@ impl Shell {
     fn handle(&mut self, happening: Happening) -> Option<Outcome> {
         match happening {
             Happening::Signal(number) => return self.interrupted(number),
-            Happening::Stream(Ok(Some(event))) => self.input(Input::Event(Box::new(event))),
+            Happening::Stream(Ok(Some(event))) => {
+                tracing::debug!(event = ?event.r#type(), "received");
+                self.input(Input::Event(Box::new(event)));
+            }
             Happening::Stream(end) => {
                 self.calls.disconnect(self.stream.take());
                 let reason = match end {
@@ -255,6 +276,7 @@ impl Shell {
             Happening::Subscribed(Ok(subscription)) => {
                 self.subscribing = None;
                 let master = host_port(&subscription.leader);
+                tracing::info!(master, version = ?subscription.version, "the stream of events is open");
                 self.calls.connect(&subscription);
                 self.stream = Some(subscription.stream);
                 self.input(Input::Connected { master });
@@ -282,7 +304,8 @@ impl Shell {
         None
     }
 
-    /// First: kill with grace. Second: kill now, and leave output that is still unread. Third: leave, whatever is left.
+    /// First: kill with grace. Second: kill now or, when the task is over, leave output that is still unread. Third: leave,
+    /// whatever is left.
     fn interrupted(&mut self, signal: u8) -> Option<Outcome> {
         self.signals_seen += 1;
         if self.signals_seen >= 3 {
@@ -304,6 +327,7 @@ impl Shell {
         if self.has_task_run {
             self.tell_lost("stdout", &tailed.stdout);
             self.tell_lost("stderr", &tailed.stderr);
+            self.tell_lost_on_agent();
         }
         if self.outcome.is_some() {
             self.input(Input::Stop);
@@ -323,6 +347,18 @@ impl Shell {
             *shown_behind = written;
         }
         self.display.show(update);
+    }
+
+    /// What our executor could not put into the sandbox.
+    fn tell_lost_on_agent(&mut self) {
+        let text = match self.record.as_ref().map(|record| record.lost_bytes) {
+            Some(Some(0)) | None => return,
+            Some(Some(bytes)) => {
+                format!("{bytes} bytes of the task's output are lost: the agent's disk did not take them")
+            }
+            Some(None) => "the end of the task's output may be missing: the Docker engine broke it off".to_owned(),
+        };
+        self.show(&Update::Notice(text));
     }
 
     fn show_end(&mut self, outcome: &Outcome) {
@@ -380,7 +416,8 @@ impl Shell {
         if let Some(record) = status.data.as_deref().and_then(TaskRecord::parse) {
             self.record = Some(record);
         }
-        self.has_task_run |= status.state() == TaskState::TaskRunning;
+        let has_code = self.record.as_ref().is_some_and(|record| record.exit_code.is_some());
+        self.has_task_run |= has_code || matches!(status.state(), TaskState::TaskRunning | TaskState::TaskFinished);
         if matches!(status.state(), TaskState::TaskStarting | TaskState::TaskRunning) {
             self.set_phase(Phase::Running);
         }

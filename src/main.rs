@@ -1,8 +1,7 @@
 //! One executable, three programs: its name or its first word says which.
 
-#![allow(clippy::print_stdout, reason = "a program answers on its stdout")]
-
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -67,7 +66,7 @@ fn containerize(word: &str) -> ExitCode {
     match containerizer::run(verb, &Environment::from_process()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
+            say(std::io::stderr(), &format!("{error}\n"));
             ExitCode::FAILURE
         }
     }
@@ -82,7 +81,7 @@ fn execute(arguments: Vec<OsString>) -> ExitCode {
         }
         _ => match docker_executor::run(arguments) {
             Err(DockerExecutorError::Flags(FlagsError::Help)) => {
-                print!("{USAGE}");
+                say(std::io::stdout(), USAGE);
                 Ok(())
             }
             Err(DockerExecutorError::Flags(error)) => Err(format!("{error}\n\n{}", USAGE.trim_end())),
@@ -92,7 +91,7 @@ fn execute(arguments: Vec<OsString>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("docker-executor: {error}");
+            say(std::io::stderr(), &format!("docker-executor: {error}\n"));
             ExitCode::FAILURE
         }
     }
@@ -107,17 +106,22 @@ fn runtime() -> Result<tokio::runtime::Runtime, ExitCode> {
 }
 
 fn fail(message: &str) -> ExitCode {
-    eprintln!("{}", failure_line(message));
+    say(std::io::stderr(), &format!("{}\n", failure_line(message)));
     ExitCode::from(exit::FAILED)
 }
 
 fn answer(stop: &Stop) -> ExitCode {
     if stop.is_error {
-        eprint!("{}", stop.text);
+        say(std::io::stderr(), &stop.text);
     } else {
-        print!("{}", stop.text);
+        say(std::io::stdout(), &stop.text);
     }
     ExitCode::from(stop.code)
+}
+
+/// The exit code tells as much to whoever has closed the stream.
+fn say(mut stream: impl Write, text: &str) {
+    let _ = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
 }
 
 fn log_to_stderr(verbosity: u8) {

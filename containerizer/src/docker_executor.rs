@@ -175,6 +175,7 @@ fn stopped_without_task() -> Ending {
         finished_at: 0.0,
         stdout_bytes: None,
         stderr_bytes: None,
+        lost_bytes: None,
     }
 }
 

@@ -69,6 +69,8 @@ pub struct Ending {
     pub stdout_bytes: Option<u64>,
     /// Bytes in the sandbox's stderr.
     pub stderr_bytes: Option<u64>,
+    /// Bytes of output that did not get into the sandbox; `None`: not known.
+    pub lost_bytes: Option<u64>,
 }
 
 /// Why a container ended.

@@ -463,9 +463,6 @@ pub struct Ended {
     pub version: u32,
     /// For `wait`.
     pub ending: Ending,
-    /// Bytes of output that the sandbox did not take.
-    #[serde(default)]
-    pub lost_bytes: u64,
 }
 
 /// The supervisor's lock.

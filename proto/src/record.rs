@@ -37,6 +37,9 @@ pub struct TaskRecord {
     /// Bytes written to the sandbox's stderr.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stderr_bytes: Option<u64>,
+    /// Bytes of the task's output that the sandbox does not have; absent when that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_bytes: Option<u64>,
 }
 
 impl TaskRecord {

@@ -1,6 +1,8 @@
 //! Calls to the leader, one after the other: the master must see them in the order in which the core made them.
 
 use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use proto::http::{Client, EventStream};
@@ -20,6 +22,8 @@ pub(super) struct Calls {
     failures: mpsc::UnboundedReceiver<Failure>,
     worker: JoinHandle<()>,
     target: Option<Target>,
+    /// Counts the subscriptions. A leader that is gone must not hold up the calls to the next one.
+    subscription: Arc<AtomicU64>,
 }
 
 /// Where calls go while subscribed.
@@ -28,6 +32,7 @@ struct Target {
     endpoint: Url,
     stream_id: Option<String>,
     takes_suppress: bool,
+    subscription: u64,
 }
 
 enum Order {
@@ -41,21 +46,33 @@ impl Calls {
     pub(super) fn new(client: Client) -> Self {
         let (orders, mut inbox) = mpsc::unbounded_channel();
         let (failed, failures) = mpsc::unbounded_channel();
+        let subscription = Arc::new(AtomicU64::new(0));
+        let newest = Arc::clone(&subscription);
         let worker = tokio::spawn(async move {
             while let Some(order) = inbox.recv().await {
                 let Order::Post(target, call) = order else { continue };
-                if let Err(error) = client.post(&target.endpoint, &*call, target.stream_id.as_deref()).await {
+                tracing::debug!(call = ?call.r#type(), "posting");
+                let result = if target.subscription == newest.load(Ordering::Acquire) {
+                    let answer = client.post(&target.endpoint, &*call, target.stream_id.as_deref()).await;
+                    answer.map_err(|error| chain(&error))
+                } else {
+                    Err("the subscription that it was made for is over".to_owned())
+                };
+                if let Err(reason) = result {
+                    tracing::info!(call = ?call.r#type(), reason, "a call failed");
                     // Nobody listens any more once the launch is over.
-                    let _ = failed.send((call, chain(&error)));
+                    let _ = failed.send((call, reason));
                 }
             }
         });
-        Self { orders, failures, worker, target: None }
+        Self { orders, failures, worker, target: None, subscription }
     }
 
     /// From here on calls go to this subscription.
     pub(super) fn connect(&mut self, subscription: &Subscription) {
+        let number = self.subscription.fetch_add(1, Ordering::AcqRel) + 1;
         self.target = Some(Target {
+            subscription: number,
             endpoint: subscription.endpoint(),
             stream_id: subscription.stream.stream_id().map(str::to_owned),
             takes_suppress: subscription.takes_suppress(),

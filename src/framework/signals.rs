@@ -4,34 +4,64 @@ use std::future::pending;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGINT, SIGTERM and SIGHUP, as a source of events.
+/// SIGHUP, SIGINT and SIGTERM, as a source of events; without those that were ignored when the launcher was started, as by
+/// `nohup` and by shells for their background jobs.
 #[derive(Debug)]
 pub struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hang_up: Signal,
+    interrupt: Option<Signal>,
+    terminate: Option<Signal>,
+    hang_up: Option<Signal>,
 }
 
 impl Signals {
     /// From here on these signals do not end the process.
     ///
     /// # Errors
-    /// The system refuses a handler.
+    /// The system refuses a handler, or does not show this process's status.
     pub fn new() -> std::io::Result<Self> {
+        let ignored = ignored_signals(&std::fs::read_to_string("/proc/self/status")?);
+        let listen = |kind: SignalKind| {
+            let is_ignored = ignored >> (kind.as_raw_value() - 1) & 1 == 1;
+            if is_ignored { Ok(None) } else { signal(kind).map(Some) }
+        };
         Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hang_up: signal(SignalKind::hangup())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hang_up: listen(SignalKind::hangup())?,
         })
     }
 
     /// The number of the next one. Cancel safe.
     pub async fn next(&mut self) -> u8 {
         tokio::select! {
-            Some(()) = self.interrupt.recv() => 2,
-            Some(()) = self.terminate.recv() => 15,
-            Some(()) = self.hang_up.recv() => 1,
-            else => pending().await,
+            () = received(&mut self.interrupt) => 2,
+            () = received(&mut self.terminate) => 15,
+            () = received(&mut self.hang_up) => 1,
         }
+    }
+}
+
+async fn received(signal: &mut Option<Signal>) {
+    let Some(signal) = signal else { return pending().await };
+    if signal.recv().await.is_none() {
+        pending::<()>().await;
+    }
+}
+
+/// Bit n-1 for signal n, from the line SigIgn of a process's status; none where there is no such line.
+fn ignored_signals(status: &str) -> u64 {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_ignored_is_read_from_the_status() {
+        assert_eq!(ignored_signals("Name:\tx\nSigBlk:\t0000000000000002\nSigIgn:\t0000000000001001\n"), 0x1001);
+        assert_eq!(ignored_signals("Name:\tx\n"), 0);
+        assert_eq!(ignored_signals("SigIgn:\tzz\n"), 0);
     }
 }

@@ -102,7 +102,15 @@ fn unknown(message: &str) -> Ending {
 }
 
 fn ending(cause: Cause) -> Ending {
-    Ending { cause, was_stopped: false, started: None, finished_at: 0.0, stdout_bytes: None, stderr_bytes: None }
+    Ending {
+        cause,
+        was_stopped: false,
+        started: None,
+        finished_at: 0.0,
+        stdout_bytes: None,
+        stderr_bytes: None,
+        lost_bytes: None,
+    }
 }
 
 /// Parsed by every slave; says nothing.

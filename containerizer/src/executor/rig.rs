@@ -46,6 +46,7 @@ impl Rig {
             finished_at: 1.0,
             stdout_bytes: None,
             stderr_bytes: None,
+            lost_bytes: None,
         };
         self.events.send(Event::Ended(ending)).await.unwrap();
     }

@@ -120,6 +120,7 @@ fn lost(started: Option<Started>) -> Ending {
         finished_at: epoch_seconds(),
         stdout_bytes: None,
         stderr_bytes: None,
+        lost_bytes: None,
     }
 }
 

@@ -98,6 +98,7 @@ pub(super) fn record(ending: &Ending) -> TaskRecord {
         error,
         stdout_bytes: ending.stdout_bytes,
         stderr_bytes: ending.stderr_bytes,
+        lost_bytes: ending.lost_bytes,
     }
 }
 
@@ -123,7 +124,15 @@ mod tests {
     use super::*;
 
     fn ending(cause: Cause, was_stopped: bool) -> Ending {
-        Ending { cause, was_stopped, started: None, finished_at: 2.0, stdout_bytes: Some(3), stderr_bytes: Some(4) }
+        Ending {
+            cause,
+            was_stopped,
+            started: None,
+            finished_at: 2.0,
+            stdout_bytes: Some(3),
+            stderr_bytes: Some(4),
+            lost_bytes: Some(0),
+        }
     }
 
     fn read(cause: Cause, stop: Option<StopReason>, was_stopped: bool) -> (TaskState, Option<Reason>, String) {

@@ -57,11 +57,20 @@ impl Files {
     }
 }
 
+/// What became of a container's output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Written {
+    /// Whether the engine gave it to its end; it does not when it is restarted.
+    pub(super) is_whole: bool,
+    /// What the sandbox's disk did not take.
+    pub(super) lost_bytes: u64,
+}
+
 /// A container's output that is being written.
 #[derive(Debug)]
 pub(super) struct Flow {
-    /// Fires at the end of the output, with the number of bytes that the sandbox's disk did not take.
-    pub(super) lost_bytes: oneshot::Receiver<u64>,
+    /// Fires at the end of the output.
+    pub(super) result: oneshot::Receiver<Written>,
 }
 
 impl Flow {
@@ -71,7 +80,7 @@ impl Flow {
         let engine = Engine::connect(environment)?;
         let docker_id = docker_id.to_owned();
         let (attached, is_attached) = oneshot::channel();
-        let (finished, lost_bytes) = oneshot::channel();
+        let (finished, result) = oneshot::channel();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a thread and a few descriptors more").block_on(async {
@@ -88,32 +97,50 @@ impl Flow {
             });
         });
         is_attached.await.expect("the thread says how it went")?;
-        Ok(Self { lost_bytes })
+        Ok(Self { result })
     }
 }
 
-async fn write(output: impl futures::Stream<Item = Result<Output, EngineError>>, files: Files) -> u64 {
-    let Files { mut stdout, mut stderr } = files;
-    let mut lost_bytes = 0;
+async fn write(output: impl futures::Stream<Item = Result<Output, EngineError>>, files: Files) -> Written {
+    let mut stdout = SandboxFile { file: files.stdout, lost_bytes: 0 };
+    let mut stderr = SandboxFile { file: files.stderr, lost_bytes: 0 };
+    let mut is_whole = true;
     let mut output = std::pin::pin!(output);
     while let Some(part) = output.next().await {
-        let (file, bytes) = match &part {
-            Ok(Output::Stdout(bytes)) => (&mut stdout, bytes),
-            Ok(Output::Stderr(bytes)) => (&mut stderr, bytes),
+        match part {
+            Ok(Output::Stdout(bytes)) => stdout.append(&bytes),
+            Ok(Output::Stderr(bytes)) => stderr.append(&bytes),
             Err(error) => {
                 tracing::error!(%error, "the output ended early");
+                is_whole = false;
                 break;
             }
-        };
-        if let Err(error) = file.write_all(bytes) {
-            // The output is still taken: a full disk must not block the task, whose code says how it ended.
-            if lost_bytes == 0 {
-                tracing::error!(%error, "the sandbox does not take the output");
-            }
-            lost_bytes += bytes.len() as u64;
         }
     }
-    lost_bytes
+    Written { is_whole, lost_bytes: stdout.lost_bytes + stderr.lost_bytes }
+}
+
+struct SandboxFile {
+    file: File,
+    lost_bytes: u64,
+}
+
+impl SandboxFile {
+    /// Once the disk did not take something, nothing follows: what is there stays a whole beginning. The output is still
+    /// taken from the engine: a full disk must not block the task, whose code says how it ended.
+    fn append(&mut self, mut rest: &[u8]) {
+        while self.lost_bytes == 0 && !rest.is_empty() {
+            match self.file.write(rest) {
+                Ok(count) if count > 0 => rest = &rest[count..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => {
+                    tracing::error!(?result, "the sandbox does not take the output");
+                    break;
+                }
+            }
+        }
+        self.lost_bytes += rest.len() as u64;
+    }
 }
 
 #[cfg(test)]
@@ -132,8 +159,8 @@ mod tests {
             Ok(Output::Stderr(Bytes::from_static(b"e"))),
             Ok(Output::Stdout(Bytes::from_static(b"b"))),
         ];
-        let lost_bytes = write(futures::stream::iter(parts), Files::open(sandbox.path()).unwrap()).await;
-        assert_eq!(lost_bytes, 0);
+        let written = write(futures::stream::iter(parts), Files::open(sandbox.path()).unwrap()).await;
+        assert_eq!(written, Written { is_whole: true, lost_bytes: 0 });
         assert_eq!(std::fs::read(sandbox.path().join("stdout")).unwrap(), b"a\0\xffb");
         assert_eq!(std::fs::read(sandbox.path().join("stderr")).unwrap(), b"fetched\ne");
     }
@@ -142,8 +169,16 @@ mod tests {
     async fn a_full_disk_costs_bytes_and_nothing_else() {
         let full = || OpenOptions::new().append(true).open("/dev/full").unwrap();
         let parts = [Ok(Output::Stdout(Bytes::from_static(b"abc"))), Ok(Output::Stderr(Bytes::from_static(b"d")))];
-        let lost_bytes = write(futures::stream::iter(parts), Files { stdout: full(), stderr: full() }).await;
-        assert_eq!(lost_bytes, 4);
+        let written = write(futures::stream::iter(parts), Files { stdout: full(), stderr: full() }).await;
+        assert_eq!(written, Written { is_whole: true, lost_bytes: 4 });
+    }
+
+    #[tokio::test]
+    async fn output_that_the_engine_breaks_off_is_not_whole() {
+        let sandbox = tempfile::tempdir().unwrap();
+        let parts = [Ok(Output::Stdout(Bytes::from_static(b"a"))), Err(EngineError::NoInit)];
+        let written = write(futures::stream::iter(parts), Files::open(sandbox.path()).unwrap()).await;
+        assert_eq!(written, Written { is_whole: false, lost_bytes: 0 });
     }
 
     #[test]

@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::asks::Asks;
-use super::output::{Files, Flow};
+use super::output::{Files, Flow, Written};
 use crate::docker::{Engine, EngineError, Inspection};
 use crate::environment::Environment;
 use crate::lifecycle::{Cause, Ending, Event, Started};
@@ -55,11 +55,16 @@ impl Owner {
             Err(failure) => {
                 let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
                 let message = format!("cannot start the container on {host}: {failure}");
-                Lived { cause: Cause::NotStarted { message }, started: None, is_output_whole: true, lost_bytes: 0 }
+                Lived {
+                    cause: Cause::NotStarted { message },
+                    started: None,
+                    written: Some(Written { is_whole: true, lost_bytes: 0 }),
+                }
             }
         };
-        let Lived { cause, started, is_output_whole, lost_bytes } = lived;
-        let sizes = self.files.sizes().ok().filter(|_| is_output_whole);
+        let Lived { cause, started, written } = lived;
+        let written = written.filter(|written| written.is_whole);
+        let sizes = written.and_then(|_| self.files.sizes().ok());
         let ending = Ending {
             cause,
             was_stopped: asks.is_stop_asked(),
@@ -67,8 +72,9 @@ impl Owner {
             finished_at: epoch_seconds(),
             stdout_bytes: sizes.map(|(stdout, _)| stdout),
             stderr_bytes: sizes.map(|(_, stderr)| stderr),
+            lost_bytes: written.map(|written| written.lost_bytes),
         };
-        Ended { version: State::VERSION, ending, lost_bytes }
+        Ended { version: State::VERSION, ending }
     }
 
     async fn try_live(&mut self, asks: &mut Asks) -> Result<Lived, Failure> {
@@ -183,28 +189,22 @@ impl Owner {
 
         let stop_signal = inspection.stop_signal.as_deref().unwrap_or("SIGTERM");
         let exit = until_end(engine, id, inspection.pid, stop_signal, asks).await;
-        let (lost, inspection) = tokio::join!(tokio::time::timeout(OUTPUT_LIMIT, flow.lost_bytes), engine.inspect(id));
-        let lost = lost.ok().and_then(Result::ok);
-        if lost.is_none() {
+        let (written, inspection) = tokio::join!(tokio::time::timeout(OUTPUT_LIMIT, flow.result), engine.inspect(id));
+        let written = written.ok().and_then(Result::ok);
+        if written.is_none() {
             tracing::error!("the output did not end with the container");
         }
         let inspection = inspection.ok().flatten().unwrap_or_default();
         let cause = cause(exit, &inspection, self.state.limits.memory_bytes);
-        Ok(Lived {
-            cause,
-            started: Some(started),
-            is_output_whole: lost.is_some(),
-            lost_bytes: lost.unwrap_or_default(),
-        })
+        Ok(Lived { cause, started: Some(started), written })
     }
 }
 
 struct Lived {
     cause: Cause,
     started: Option<Started>,
-    /// Whether the output ended with the container, or may still be growing.
-    is_output_whole: bool,
-    lost_bytes: u64,
+    /// `None`: the output did not end with the container, and may still be growing.
+    written: Option<Written>,
 }
 
 /// Why the container never ran.

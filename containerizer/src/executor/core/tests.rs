@@ -154,7 +154,15 @@ fn started() -> Input {
 
 fn ended(cause: Cause, was_stopped: bool) -> Input {
     let started = matches!(cause, Cause::Exited { .. } | Cause::OutOfMemory { .. }).then(Started::default);
-    let ending = Ending { cause, was_stopped, started, finished_at: 5.0, stdout_bytes: Some(1), stderr_bytes: Some(2) };
+    let ending = Ending {
+        cause,
+        was_stopped,
+        started,
+        finished_at: 5.0,
+        stdout_bytes: Some(1),
+        stderr_bytes: Some(2),
+        lost_bytes: Some(0),
+    };
     Input::Container(Event::Ended(ending))
 }
 
