@@ -145,6 +145,7 @@ pub enum Input {
 
 /// What the shell must do, in this order.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "effects are performed one by one, never stored in numbers")]
 pub enum Effect {
     /// Find the leader and open the event stream with this call; drop an old stream first.
     Subscribe(Box<scheduler::Call>),

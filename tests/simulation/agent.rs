@@ -10,57 +10,59 @@ use proto::record::TaskRecord;
 
 /// How a run of a task ends if it is let alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub(crate) enum Ending {
     Code(u8),
     Signal(u8),
 }
 
 #[derive(Debug)]
-pub struct Agent {
-    pub id: String,
+pub(crate) struct Agent {
+    pub(crate) id: String,
     /// Messages to an earlier life of the agent are lost.
-    pub life: u32,
+    pub(crate) life: u32,
     /// Whether it was ever registered.
-    pub is_known: bool,
+    pub(crate) is_known: bool,
     /// Whether it is connected with the present master.
-    pub is_joined: bool,
+    pub(crate) is_joined: bool,
     /// Whether the present master is new and has not met it.
-    pub is_unjoined: bool,
+    pub(crate) is_unjoined: bool,
     /// When the master calls it lost, or has done so.
-    pub lost_at: Option<Time>,
-    pub cpus: f64,
-    pub mem: f64,
+    pub(crate) lost_at: Option<Time>,
+    pub(crate) cpus: f64,
+    pub(crate) mem: f64,
     /// By the task's id on the wire.
-    pub runs: BTreeMap<String, Run>,
+    pub(crate) runs: BTreeMap<String, Run>,
     /// Killed before they came.
-    pub doomed: BTreeSet<String>,
+    pub(crate) doomed: BTreeSet<String>,
+    /// Given up by the master before they came.
+    pub(crate) ignored: BTreeSet<String>,
 }
 
 /// One run of a task.
 #[derive(Debug)]
-pub struct Run {
-    pub framework_id: String,
+pub(crate) struct Run {
+    pub(crate) framework_id: String,
     /// What it will do, and after which time.
-    pub script: VecDeque<(Duration, TaskState)>,
-    pub ending: Ending,
+    pub(crate) script: VecDeque<(Duration, TaskState)>,
+    pub(crate) ending: Ending,
     /// Not acknowledged; the first one is on its way.
-    pub updates: VecDeque<TaskStatus>,
-    pub resend_in: Duration,
-    pub is_over: bool,
+    pub(crate) updates: VecDeque<TaskStatus>,
+    pub(crate) resend_in: Duration,
+    pub(crate) is_over: bool,
 }
 
 impl Agent {
-    pub fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         self.runs.values().any(|run| !run.is_over)
     }
 
-    pub fn has_updates(&self) -> bool {
+    pub(crate) fn has_updates(&self) -> bool {
         self.runs.values().any(|run| !run.updates.is_empty())
     }
 }
 
 impl Run {
-    pub fn new(framework_id: String, rng: &mut fastrand::Rng) -> Self {
+    pub(crate) fn new(framework_id: String, rng: &mut fastrand::Rng) -> Self {
         let mut script = VecDeque::new();
         let pause = |rng: &mut fastrand::Rng, most: u64| Duration::from_millis(rng.u64(0..most));
         if rng.bool() {
@@ -88,7 +90,13 @@ impl Run {
     }
 
     /// The update for the next state, in one of the dialects.
-    pub fn status(&self, agent_id: &str, wire_id: &str, state: TaskState, rng: &mut fastrand::Rng) -> TaskStatus {
+    pub(crate) fn status(
+        &self,
+        agent_id: &str,
+        wire_id: &str,
+        state: TaskState,
+        rng: &mut fastrand::Rng,
+    ) -> TaskStatus {
         let mut status = TaskStatus {
             task_id: TaskId { value: wire_id.to_owned() },
             state: state.into(),

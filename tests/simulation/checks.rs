@@ -15,55 +15,55 @@ const HOLD_LIMIT: Duration = Duration::from_secs(1);
 
 /// What really became of a task.
 #[derive(Debug, Default)]
-pub struct Truth {
+pub(crate) struct Truth {
     /// Runs that began on an agent.
-    pub started: u32,
+    pub(crate) started: u32,
     /// Of these, those that an agent took with it when it was shut down, so that they cannot have come to their end.
-    pub shut_down: u32,
-    pub completed: Vec<Ending>,
+    pub(crate) shut_down: u32,
+    pub(crate) completed: Vec<Ending>,
     /// The agents that it was placed on.
-    pub agents: Vec<String>,
-    pub is_interrupted: bool,
-    pub has_timeout: bool,
-    pub outcome: Option<Outcome>,
+    pub(crate) agents: Vec<String>,
+    pub(crate) is_interrupted: bool,
+    pub(crate) has_timeout: bool,
+    pub(crate) outcome: Option<Outcome>,
 }
 
 #[derive(Debug, Default)]
-pub struct Checks {
-    pub truths: BTreeMap<String, Truth>,
+pub(crate) struct Checks {
+    pub(crate) truths: BTreeMap<String, Truth>,
     /// Since when the scheduler holds which offers.
     held: BTreeMap<String, Time>,
     /// What was placed there may have ended in any way, and nobody can know.
-    pub lost_agents: BTreeSet<String>,
-    pub is_stopped: bool,
-    pub is_finished: bool,
+    pub(crate) lost_agents: BTreeSet<String>,
+    pub(crate) is_stopped: bool,
+    pub(crate) is_finished: bool,
     /// Updates of agents that came with this input, until they are acknowledged.
     unacknowledged: Vec<Vec<u8>>,
 }
 
 impl Checks {
-    pub fn truth(&mut self, task_id: &str) -> &mut Truth {
+    pub(crate) fn truth(&mut self, task_id: &str) -> &mut Truth {
         self.truths.get_mut(task_id).unwrap()
     }
 
-    pub fn are_all_over(&self) -> bool {
+    pub(crate) fn are_all_over(&self) -> bool {
         self.truths.values().all(|truth| truth.outcome.is_some())
     }
 
-    pub fn offered(&mut self, now: Time, offer_id: &str) {
+    pub(crate) fn offered(&mut self, now: Time, offer_id: &str) {
         self.held.insert(offer_id.to_owned(), now);
     }
 
-    pub fn disconnected(&mut self) {
+    pub(crate) fn disconnected(&mut self) {
         self.held.clear();
     }
 
     /// An update with a uuid goes in: it must be acknowledged with the effects of this very input.
-    pub fn updated(&mut self, uuid: Vec<u8>) {
+    pub(crate) fn updated(&mut self, uuid: Vec<u8>) {
         self.unacknowledged.push(uuid);
     }
 
-    pub fn effects(&mut self, now: Time, effects: &[Effect]) {
+    pub(crate) fn effects(&mut self, now: Time, effects: &[Effect]) {
         assert!(!self.is_finished || effects.is_empty(), "something follows Finish: {effects:?}");
         for (at, effect) in effects.iter().enumerate() {
             match effect {
@@ -122,7 +122,7 @@ impl Checks {
     }
 
     /// At any time.
-    pub fn runs(&self) {
+    pub(crate) fn runs(&self) {
         for (task_id, truth) in &self.truths {
             assert!(truth.completed.len() <= 1, "task {task_id} completed {} times", truth.completed.len());
             let alive = truth.started - truth.shut_down;

@@ -11,23 +11,23 @@ use proto::scheduler::{Call, Event};
 
 /// How bad the network of this story is.
 #[derive(Debug, Clone)]
-pub struct Faults {
+pub(crate) struct Faults {
     /// A message takes seconds.
-    pub slow: f64,
+    pub(crate) slow: f64,
     /// A call does not arrive, arrives without an answer, or arrives twice.
-    pub call: f64,
+    pub(crate) call: f64,
     /// An update or an acknowledgement is lost or doubled between agent and master.
-    pub update: f64,
+    pub(crate) update: f64,
     /// A subscription fails or its answer is lost.
-    pub subscribe: f64,
+    pub(crate) subscribe: f64,
     /// Seconds between two greater misfortunes, on average; 0: never.
-    pub misfortune: u64,
+    pub(crate) misfortune: u64,
 }
 
 impl Faults {
-    pub const NONE: Self = Self { slow: 0.0, call: 0.0, update: 0.0, subscribe: 0.0, misfortune: 0 };
+    pub(crate) const NONE: Self = Self { slow: 0.0, call: 0.0, update: 0.0, subscribe: 0.0, misfortune: 0 };
 
-    pub fn of_story(rng: &mut fastrand::Rng) -> Self {
+    pub(crate) fn of_story(rng: &mut fastrand::Rng) -> Self {
         let mut level = |most: f64| if rng.bool() { 0.0 } else { rng.f64() * most };
         Self {
             slow: level(0.2),
@@ -41,7 +41,7 @@ impl Faults {
 
 /// Something that will happen.
 #[derive(Debug)]
-pub enum What {
+pub(crate) enum What {
     MasterGetsSubscribe {
         connection: u64,
         call: Box<Call>,
@@ -107,7 +107,7 @@ pub enum What {
 
 /// What comes out of the client's end of a stream.
 #[derive(Debug)]
-pub enum Record {
+pub(crate) enum Record {
     Connected { stream: StreamId },
     Refused { reason: String },
     Event(Box<Event>),
@@ -116,7 +116,7 @@ pub enum Record {
 
 /// What the master asks of an agent.
 #[derive(Debug)]
-pub enum Order {
+pub(crate) enum Order {
     Run { framework: Box<FrameworkInfo>, task: Box<TaskInfo> },
     Kill { task_id: String, kill_policy: Option<KillPolicy> },
     Acknowledge { task_id: String, uuid: Vec<u8> },
@@ -125,33 +125,33 @@ pub enum Order {
 
 /// The client's end of the network, as the launcher's shell is.
 #[derive(Debug, Default)]
-pub struct Client {
+pub(crate) struct Client {
     /// Counts subscriptions; what comes from an earlier one is not heard.
-    pub connection: u64,
-    pub stream: Option<StreamId>,
+    pub(crate) connection: u64,
+    pub(crate) stream: Option<StreamId>,
     /// When the last record of the stream arrives: streams keep their order.
-    pub stream_at: Time,
+    pub(crate) stream_at: Time,
     /// Records of this connection are swallowed without a word.
-    pub is_deaf: bool,
+    pub(crate) is_deaf: bool,
     /// Nothing comes through until then.
-    pub cut_until: Time,
+    pub(crate) cut_until: Time,
     /// One is under way at a time.
-    pub posted: VecDeque<Posted>,
-    pub is_calling: bool,
-    pub under_way: Option<Box<Call>>,
-    pub calls_made: u64,
+    pub(crate) posted: VecDeque<Posted>,
+    pub(crate) is_calling: bool,
+    pub(crate) under_way: Option<Box<Call>>,
+    pub(crate) calls_made: u64,
 }
 
 /// In the order in which the scheduler wants it.
 #[derive(Debug)]
-pub enum Posted {
+pub(crate) enum Posted {
     Call(StreamId, Box<Call>),
     Close(StreamId),
 }
 
 /// Everything under way, by time, then in the order in which it was sent.
 #[derive(Debug, Default)]
-pub struct Agenda {
+pub(crate) struct Agenda {
     heap: BinaryHeap<Entry>,
     sent: u64,
 }
@@ -164,16 +164,16 @@ struct Entry {
 }
 
 impl Agenda {
-    pub fn push(&mut self, at: Time, what: What) {
+    pub(crate) fn push(&mut self, at: Time, what: What) {
         self.sent += 1;
         self.heap.push(Entry { at, number: self.sent, what });
     }
 
-    pub fn next_at(&self) -> Option<Time> {
+    pub(crate) fn next_at(&self) -> Option<Time> {
         self.heap.peek().map(|entry| entry.at)
     }
 
-    pub fn pop(&mut self) -> Option<What> {
+    pub(crate) fn pop(&mut self) -> Option<What> {
         self.heap.pop().map(|entry| entry.what)
     }
 }
@@ -199,7 +199,7 @@ impl Ord for Entry {
 }
 
 /// A message's way.
-pub fn latency(rng: &mut fastrand::Rng, faults: &Faults) -> Duration {
+pub(crate) fn latency(rng: &mut fastrand::Rng, faults: &Faults) -> Duration {
     if rng.f64() < faults.slow {
         Duration::from_millis(rng.u64(20..4_000))
     } else {

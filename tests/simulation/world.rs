@@ -32,9 +32,9 @@ const AGENT_TIMEOUT: Duration = Duration::from_secs(75);
 /// When a new master calls an agent lost that does not join it.
 const REJOIN_TIMEOUT: Duration = Duration::from_secs(600);
 
-pub struct World {
-    pub now: Time,
-    pub steps: u64,
+pub(crate) struct World {
+    pub(crate) now: Time,
+    pub(crate) steps: u64,
     rng: fastrand::Rng,
     is_told: bool,
     faults: Faults,
@@ -57,7 +57,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64, is_told: bool) -> Self {
+    pub(crate) fn new(seed: u64, is_told: bool) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let faults = if rng.u8(0..10) == 0 { Faults::NONE } else { Faults::of_story(&mut rng) };
         let framework = FrameworkInfo {
@@ -124,6 +124,7 @@ impl World {
                 mem,
                 runs: BTreeMap::new(),
                 doomed: BTreeSet::new(),
+                ignored: BTreeSet::new(),
             });
             self.believed.push(BTreeSet::new());
             let at = self.soon(5_000);
@@ -163,7 +164,7 @@ impl World {
     }
 
     /// Until everything is over; panics if anything is wrong on the way.
-    pub fn run(&mut self) {
+    pub(crate) fn run(&mut self) {
         while !self.checks.are_all_over() && !self.checks.is_stopped {
             self.step();
         }
@@ -223,7 +224,7 @@ impl World {
         {
             self.happen(what);
         } else if self.master.next_timeout().is_some_and(|at| at <= self.now) {
-            self.to_master(master::Input::Tick);
+            self.master_takes(master::Input::Tick);
         } else {
             self.input(Input::Tick);
         }
@@ -254,14 +255,14 @@ impl World {
             What::MasterGetsSubscribe { connection, call } => self.master_gets_subscribe(connection, call),
             What::MasterGetsCall { stream, call, answers } => self.master_gets_call(stream, call, answers),
             What::MasterGetsBreak { stream } => {
-                self.to_master(master::Input::Disconnected { stream });
+                self.master_takes(master::Input::Disconnected { stream });
             }
             What::MasterGetsUpdate { agent, life, framework_id, status } => {
                 if self.agents[agent].life == life && self.agents[agent].is_joined {
                     if is_terminal(&status) {
                         self.believed[agent].remove(&status.task_id.value);
                     }
-                    self.to_master(master::Input::Update { framework_id, status });
+                    self.master_takes(master::Input::Update { framework_id, status });
                 }
             }
             What::MasterLosesAgent { agent, life } => self.master_loses_agent(agent, life),
@@ -461,28 +462,28 @@ impl World {
     // ---- the master ----
 
     /// The rejection, if it is one.
-    fn to_master(&mut self, input: master::Input) -> Option<String> {
+    fn master_takes(&mut self, input: master::Input) -> Option<String> {
         let mut rejection = None;
         for effect in self.master.handle(self.now, input) {
             match effect {
                 master::Effect::Reject { status, text } => rejection = Some(format!("{status}: {text}")),
-                master::Effect::Event { stream, event } => self.to_client(stream, event),
+                master::Effect::Event { stream, event } => self.send_to_client(stream, event),
                 master::Effect::CloseStream { stream } => {
                     self.stream(stream, Record::End { reason: "the master closed the stream".to_owned() });
                 }
                 master::Effect::RunTask { agent_id, framework, task } => {
                     let agent = self.agent(&agent_id);
                     self.believed[agent].insert(task.task_id.value.clone());
-                    self.to_agent(agent, Order::Run { framework, task });
+                    self.send_to_agent(agent, Order::Run { framework, task });
                 }
                 master::Effect::KillTask { agent_id, task_id, kill_policy, .. } => {
-                    self.to_agent(self.agent(&agent_id), Order::Kill { task_id, kill_policy });
+                    self.send_to_agent(self.agent(&agent_id), Order::Kill { task_id, kill_policy });
                 }
                 master::Effect::Acknowledge { agent_id, task_id, uuid, .. } => {
-                    self.to_agent(self.agent(&agent_id), Order::Acknowledge { task_id, uuid });
+                    self.send_to_agent(self.agent(&agent_id), Order::Acknowledge { task_id, uuid });
                 }
                 master::Effect::ShutdownFramework { agent_id, framework_id } => {
-                    self.to_agent(self.agent(&agent_id), Order::ShutDown { framework_id });
+                    self.send_to_agent(self.agent(&agent_id), Order::ShutDown { framework_id });
                 }
                 master::Effect::ShutdownExecutor { .. } | master::Effect::MessageExecutor { .. } => {}
             }
@@ -503,7 +504,7 @@ impl World {
             self.agenda.push(at, What::MasterGetsBreak { stream });
         }
         self.stream(stream, Record::Connected { stream });
-        if let Some(reason) = self.to_master(master::Input::Subscribe { stream, call }) {
+        if let Some(reason) = self.master_takes(master::Input::Subscribe { stream, call }) {
             self.stream(stream, Record::End { reason });
         }
     }
@@ -512,10 +513,10 @@ impl World {
         let failure = match &call.kill {
             Some(kill) if !self.knows(kill.agent_id.as_ref()) => {
                 let status = unknown(&kill.task_id, kill.agent_id.as_ref());
-                self.to_client(stream.unwrap(), Box::new(update(status)));
+                self.send_to_client(stream.unwrap(), Box::new(update(status)));
                 None
             }
-            _ => self.to_master(master::Input::Call { stream, call }),
+            _ => self.master_takes(master::Input::Call { stream, call }),
         };
         if let Some(number) = answers {
             let at = self.later();
@@ -529,7 +530,7 @@ impl World {
         agent.is_none_or(|agent| !agent.is_unjoined)
     }
 
-    fn to_client(&mut self, stream: StreamId, mut event: Box<Event>) {
+    fn send_to_client(&mut self, stream: StreamId, mut event: Box<Event>) {
         if let Some(subscribed) = &mut event.subscribed {
             self.framework_ids.insert(subscribed.framework_id.value.clone());
             if let Some(info) = &mut subscribed.master_info {
@@ -586,12 +587,12 @@ impl World {
         self.agents[agent].is_unjoined = false;
         let agent_id = self.agents[agent].id.clone();
         self.checks.lost_agents.insert(agent_id.clone());
-        self.to_master(master::Input::AgentLost { agent_id, reason: "health check timed out".to_owned() });
+        self.master_takes(master::Input::AgentLost { agent_id, reason: "health check timed out".to_owned() });
     }
 
     // ---- the agents ----
 
-    fn to_agent(&mut self, agent: usize, order: Order) {
+    fn send_to_agent(&mut self, agent: usize, order: Order) {
         if !self.agents[agent].is_joined {
             return;
         }
@@ -608,6 +609,9 @@ impl World {
         match order {
             Order::Run { framework, task } => {
                 let wire_id = task.task_id.value.clone();
+                if self.agents[agent].ignored.contains(&wire_id) {
+                    return;
+                }
                 let mut run = Run::new(framework.id.clone().unwrap_or_default().value, &mut self.rng);
                 if self.agents[agent].doomed.remove(&wire_id) {
                     run.script = VecDeque::from([(Duration::ZERO, TaskState::TaskKilled)]);
@@ -707,11 +711,11 @@ impl World {
         let agent_id = AgentId { value: self.agents[agent].id.clone() };
         for wire_id in missing {
             self.believed[agent].remove(&wire_id);
-            // An order that is still under way comes too late.
-            self.agents[agent].doomed.insert(wire_id.clone());
+            // An order that is still under way comes from a connection that is no more.
+            self.agents[agent].ignored.insert(wire_id.clone());
             let status = Box::new(unknown(&TaskId { value: wire_id }, Some(&agent_id)));
             for framework_id in self.framework_ids.clone() {
-                self.to_master(master::Input::Update { framework_id, status: status.clone() });
+                self.master_takes(master::Input::Update { framework_id, status: status.clone() });
             }
         }
     }
@@ -736,7 +740,7 @@ impl World {
         let info = AgentInfo { hostname: hostname.clone(), id, resources, port: Some(5051), ..AgentInfo::default() };
         let address = Address { hostname: Some(hostname), ip: None, port: 5051 };
         let url = Url { scheme: "http".to_owned(), address, ..Url::default() };
-        self.to_master(master::Input::AgentRegistered(Box::new(AgentDescription { info, url })));
+        self.master_takes(master::Input::AgentRegistered(Box::new(AgentDescription { info, url })));
     }
 
     fn begin_new_life(&mut self, agent: usize) {
@@ -804,7 +808,7 @@ impl World {
             self.client.is_deaf = true;
         }
         for stream in std::mem::take(&mut self.streams).into_keys() {
-            self.to_master(master::Input::Disconnected { stream });
+            self.master_takes(master::Input::Disconnected { stream });
         }
         for agent in 0..self.agents.len() {
             if self.agents[agent].lost_at.is_some() || !self.agents[agent].is_known {
@@ -897,7 +901,7 @@ impl World {
                 assert_eq!(offered.get(&name), Some(&amount), "{name} is held by somebody");
             }
         }
-        self.to_master(master::Input::Disconnected { stream });
+        self.master_takes(master::Input::Disconnected { stream });
     }
 
     fn check_that_no_framework_is_left(&mut self) {
@@ -907,7 +911,7 @@ impl World {
                 r#type: Some(call::Type::Revive.into()),
                 ..Call::default()
             });
-            let rejection = self.to_master(master::Input::Call { stream: Some(StreamId(0)), call });
+            let rejection = self.master_takes(master::Input::Call { stream: Some(StreamId(0)), call });
             assert_eq!(rejection.as_deref(), Some("400: Framework cannot be found"), "a framework is left");
         }
         assert!(self.agents.iter().all(|agent| !agent.is_joined || !agent.is_running()), "a task is left");
