@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../harness/mod.rs"]
+mod harness;
+mod launcher;
 mod master;
 mod server;
 
