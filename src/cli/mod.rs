@@ -43,8 +43,8 @@ pub enum Format {
     args_override_self = true
 )]
 pub struct Cli {
-    /// The master: HOST:PORT, http(s)://HOST:PORT, a comma-separated list of them, or local or local[N] for a
-    /// cluster of N agents inside this process that lasts as long as the task
+    /// The master: HOST:PORT, http(s)://HOST:PORT, a comma-separated list of them, zk://HOST:PORT,.../PATH, or
+    /// local or local[N] for a cluster of N agents inside this process that lasts as long as the task
     #[arg(long, value_name = "MASTER", env = "MESOS_MASTER", hide_env_values = true, help_heading = CLUSTER)]
     pub master: Option<String>,
 

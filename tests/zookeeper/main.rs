@@ -279,7 +279,7 @@ async fn what_is_no_zookeeper_is_told() {
     for (server, word) in [
         (address.as_str(), "does not answer"),
         (master.address(), "does not answer"),
-        ("no-such-host.invalid:2181", "name"),
+        ("no-such-host.invalid:2181", "reach"),
     ] {
         refused_for_now(&format!("zk://{server}/mesos"), &["cannot reach ZooKeeper", server, word]).await;
     }
