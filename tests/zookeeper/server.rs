@@ -12,7 +12,7 @@ use proto::mesos;
 use rustix::process::{Pid, Signal, kill_process};
 use zookeeper_client::{Acl, Acls, AuthId, Client, CreateMode, CreateOptions};
 
-use crate::within;
+use crate::{LIMIT, within};
 
 /// The script's own limits are shorter; the first start may install packages.
 const START_LIMIT: Duration = Duration::from_secs(300);
@@ -106,6 +106,7 @@ impl ZooKeeper {
         within(word, async {
             loop {
                 let mut connection = TcpStream::connect(&self.address).unwrap();
+                connection.set_read_timeout(Some(LIMIT)).unwrap();
                 connection.write_all(word.as_bytes()).unwrap();
                 let mut report = String::new();
                 connection.read_to_string(&mut report).unwrap();
