@@ -221,3 +221,19 @@ fn only_a_third_of_the_slaves_threads_are_kept_waiting() {
     assert_eq!(waits_first.finish().answer::<proto::ecp::Termination>().status, Some(7 << 8));
     assert_eq!(waits_second.finish().code, Some(0));
 }
+
+/// A slave 0.19.0 lets its verbs inherit the pipes of others, and waits for their end.
+#[test]
+fn a_supervisor_keeps_nothing_open_that_it_inherited() {
+    let mut slave = Slave::new();
+    let pipe = slave.container("elsewhere").pipe("leaked");
+    slave.leak(pipe.path());
+    let container = slave.container("c1");
+    let reader = std::thread::spawn(move || pipe.read());
+    let go = container.pipe("go");
+    container.launch(&container.custom_executor("read x < go"));
+    // The container waits, and nobody has the pipe open any more.
+    assert_eq!(reader.join().unwrap(), "");
+    go.write("go");
+    assert_eq!(container.wait().status, Some(0));
+}

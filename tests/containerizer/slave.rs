@@ -21,6 +21,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub(crate) struct Slave {
     work_directory: PathBuf,
     program: PathBuf,
+    /// Shell text before every verb.
+    before: String,
     variables: Vec<(String, String)>,
     pub(crate) stage: Stage,
 }
@@ -37,12 +39,17 @@ impl Slave {
         std::fs::create_dir(&work_directory).unwrap();
         let program = stage.files().join("docker-containerizer");
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_launch-container"), &program).unwrap();
-        Self { work_directory, program, variables: Vec::new(), stage }
+        Self { work_directory, program, before: String::new(), variables: Vec::new(), stage }
     }
 
     /// Another variable in the slave's own environment.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.variables.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// From now on every verb inherits this file as descriptor 7, open for writing.
+    pub(crate) fn leak(&mut self, path: &Path) {
+        self.before = format!("exec 7>>{}; ", path.display());
     }
 
     /// Where the containerizer remembers its containers.
@@ -54,6 +61,12 @@ impl Slave {
     pub(crate) fn remembered(&self) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(self.state()) else { return Vec::new() };
         entries.flatten().map(|entry| entry.file_name().into_string().unwrap()).collect()
+    }
+
+    /// A container that was launched before.
+    pub(crate) fn known(&self, id: &str) -> Container<'_> {
+        let sandbox = self.work_directory.join("slaves/S/frameworks/F/executors").join(id).join("runs").join(id);
+        Container { slave: self, id: id.to_owned(), sandbox }
     }
 
     /// A container with its sandbox, not yet launched. Its id begins with `name` and is that of its executor, too.
@@ -100,7 +113,7 @@ impl Slave {
 
     fn start(&self, word: &str, sandbox: Option<&Path>, input: Option<Vec<u8>>, variables: &[(&str, String)]) -> Verb {
         let mut command = Command::new("/bin/sh");
-        command.arg("-c").arg(format!("{} {word}", self.program.display()));
+        command.arg("-c").arg(format!("{}{} {word}", self.before, self.program.display()));
         command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command.env("MESOS_WORK_DIRECTORY", &self.work_directory).env("LIBPROCESS_PORT", "5051");
         command.env("LIBPROCESS_IP", "127.0.0.1").env("MESOS_CREDENTIAL", "/etc/mesos/canary-of-the-slave");
@@ -287,6 +300,10 @@ pub(crate) struct Pipe {
 }
 
 impl Pipe {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Waits until a container has written something, and gives it.
     pub(crate) fn read(&self) -> String {
         let (sender, receiver) = std::sync::mpsc::channel();

@@ -195,3 +195,25 @@ fn nobody_knows_a_container_that_was_never_launched() {
     assert!(ran.error().contains("no such container"), "{ran:?}");
     container.update(resources(1.0, 64.0));
 }
+
+#[test]
+fn an_engine_that_is_away_stops_neither_slave_nor_task() {
+    let mut slave = Slave::new();
+    let id = {
+        let container = slave.container("c1");
+        launch_lasting(&container);
+        container.id
+    };
+    slave.set("DOCKER_HOST", "unix:///no/such/engine.sock");
+    let containers = slave.raw("containers", b"");
+    assert_eq!(containers.answer::<ecp::Containers>().containers[0].value, id);
+    assert!(containers.code == Some(0) && containers.stderr.contains("is dockerd running?"), "{containers:?}");
+    slave.recover();
+    let again = slave.known(&id);
+    let update = ecp::Update { container_id: again.container_id(), resources: resources(2.0, 128.0) };
+    let updated = again.start("update", &update).finish();
+    assert!(updated.code == Some(0) && updated.stderr.contains("are not applied"), "{updated:?}");
+    assert!(again.usage().mem_total_bytes() > 0);
+    // The supervisor has its own way to the engine.
+    again.destroy();
+}

@@ -62,3 +62,23 @@ fn apply(context: &Context<'_>, docker_id: &str, limits: Limits, state: &State) 
         Err(problem) => Err(problem),
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::usage::Cgroups;
+
+    #[test]
+    fn memory_in_use_is_never_cut_off() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("memory.current"), "100\n").unwrap();
+        let cgroups = Some(Cgroups::V2 { path: directory.path().to_owned() });
+        let state = State { cgroups, ..State::default() };
+        let of = |bytes| Limits { cpu_shares: Some(2), memory_bytes: Some(bytes) };
+        assert_eq!(safe(of(99), of(200), &state), of(200));
+        assert_eq!(safe(of(100), of(200), &state), of(100));
+        assert_eq!(safe(of(99), of(50), &state), of(99));
+        assert_eq!(safe(of(99), of(200), &State::default()), of(99));
+    }
+}

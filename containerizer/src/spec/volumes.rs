@@ -129,3 +129,77 @@ fn on_host(draft: &Draft, path: &Path) -> Option<PathBuf> {
     }
     Some(inside)
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn mount(text: &str) -> Result<Value, String> {
+        let mut draft = Draft { sandbox: PathBuf::from("/s"), ..Draft::default() };
+        add_option(&mut draft, text)?;
+        Ok(serde_json::to_value(&draft.mounts[0]).unwrap())
+    }
+
+    #[test]
+    fn the_option_has_the_forms_of_docker_run() {
+        for (text, expected) in [
+            ("/a:/b", json!({"Type": "bind", "Source": "/a", "Target": "/b", "ReadOnly": false})),
+            ("./a:/b:ro", json!({"Type": "bind", "Source": "/s/a", "Target": "/b", "ReadOnly": true})),
+            ("data:/b", json!({"Type": "volume", "Source": "data", "Target": "/b", "ReadOnly": false})),
+            ("/b", json!({"Type": "volume", "Target": "/b", "ReadOnly": false})),
+            (
+                "/a:/b:rw,rslave",
+                json!({"Type": "bind", "Source": "/a", "Target": "/b", "ReadOnly": false,
+                       "BindOptions": {"Propagation": "rslave"}}),
+            ),
+            (
+                "data:/b:nocopy",
+                json!({"Type": "volume", "Source": "data", "Target": "/b", "ReadOnly": false,
+                       "VolumeOptions": {"NoCopy": true}}),
+            ),
+        ] {
+            assert_eq!(mount(text).unwrap(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_option_is_said() {
+        for (text, reason) in [
+            ("/a:b", "\"b\" is not absolute"),
+            ("/a:/b:z", "\"z\" is not known"),
+            ("../a:/b", "leads out"),
+            ("a:b:c:d", "[HOST:]CONTAINER"),
+        ] {
+            assert!(mount(text).unwrap_err().contains(reason), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_named_volume_has_its_driver_and_options() {
+        let docker_volume = volume::source::DockerVolume {
+            driver: None,
+            name: "data".to_owned(),
+            driver_options: Some(mesos::Parameters {
+                parameter: vec![mesos::Parameter { key: "size".to_owned(), value: "1g".to_owned() }],
+            }),
+        };
+        let volume = mesos::Volume {
+            container_path: "/b".to_owned(),
+            mode: volume::Mode::Ro as i32,
+            source: Some(volume::Source { docker_volume: Some(docker_volume), ..Default::default() }),
+            ..Default::default()
+        };
+        let mut draft = Draft::default();
+        add(&mut draft, &volume, Some("rexray")).unwrap();
+        assert_eq!(
+            serde_json::to_value(&draft.mounts).unwrap(),
+            json!([{
+                "Type": "volume", "Source": "data", "Target": "/b", "ReadOnly": true,
+                "VolumeOptions": {"DriverConfig": {"Name": "rexray", "Options": {"size": "1g"}}}
+            }])
+        );
+    }
+}

@@ -75,15 +75,15 @@ pub(super) struct Flow {
 
 impl Flow {
     /// Attaches to a container that is created and not yet started; from then on everything is written.
-    pub(super) async fn attach(environment: &Environment, docker_id: &str, files: Files) -> Result<Self, EngineError> {
+    pub(super) async fn attach(environment: &Environment, docker_id: &str, files: Files) -> Result<Self, FlowError> {
         // Its own connections: those of another runtime would be driven by that one.
         let engine = Engine::connect(environment)?;
         let docker_id = docker_id.to_owned();
         let (attached, is_attached) = oneshot::channel();
         let (finished, result) = oneshot::channel();
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a thread and a few descriptors more").block_on(async {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().spawn(move || {
+            runtime.block_on(async {
                 match engine.attach(&docker_id).await {
                     Ok(output) => {
                         // Nobody listens when the supervisor has given up, here and below.
@@ -95,10 +95,19 @@ impl Flow {
                     }
                 }
             });
-        });
+        })?;
         is_attached.await.expect("the thread says how it went")?;
         Ok(Self { result })
     }
+}
+
+/// Why there is no flow.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FlowError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("cannot have a thread for its output: {0}")]
+    Thread(#[from] io::Error),
 }
 
 async fn write(output: impl futures::Stream<Item = Result<Output, EngineError>>, files: Files) -> Written {

@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::asks::Asks;
-use super::output::{Files, Flow, Written};
+use super::output::{Files, Flow, FlowError, Written};
 use crate::docker::{Engine, EngineError, Inspection};
 use crate::environment::Environment;
 use crate::lifecycle::{Cause, Ending, Event, Started};
@@ -216,6 +216,8 @@ enum Failure {
     Spec(#[from] SpecError),
     #[error(transparent)]
     Engine(#[from] EngineError),
+    #[error(transparent)]
+    Flow(#[from] FlowError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("{reason}; check the image and the command")]
