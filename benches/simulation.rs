@@ -70,7 +70,13 @@ impl Cluster {
         }
         Self {
             now: Time::ZERO,
-            scheduler: Scheduler::new(Config { framework, seed: 1, can_suppress: true, connect_timeout: None }),
+            scheduler: Scheduler::new(Config {
+                framework,
+                seed: 1,
+                master: "m1:5050".to_owned(),
+                can_suppress: true,
+                connect_timeout: None,
+            }),
             master,
             to_scheduler: VecDeque::new(),
             to_master: VecDeque::new(),
@@ -118,11 +124,13 @@ impl Cluster {
         let agents = [self.starting.front(), self.running.front()].into_iter().flatten().map(|(at, _)| *at).min();
         let next = [agents, self.scheduler.next_timeout(), self.master.next_timeout()].into_iter().flatten().min();
         self.now = self.now.max(next.expect("there is more to come"));
-        while let Some((_, status)) = self.starting.pop_front_if(|(at, _)| *at <= self.now) {
+        while self.starting.front().is_some_and(|(at, _)| *at <= self.now) {
+            let Some((_, status)) = self.starting.pop_front() else { break };
             self.running.push_back((self.now + RUNS_FOR, with_state(&status, TaskState::TaskFinished)));
             self.report(status);
         }
-        while let Some((_, status)) = self.running.pop_front_if(|(at, _)| *at <= self.now) {
+        while self.running.front().is_some_and(|(at, _)| *at <= self.now) {
+            let Some((_, status)) = self.running.pop_front() else { break };
             self.report(status);
         }
         if self.master.next_timeout().is_some_and(|at| at <= self.now) {
@@ -156,11 +164,8 @@ impl Cluster {
                     assert!(outcome == Outcome::Exited(0), "every task ends well");
                     self.ended += 1;
                 }
-                Effect::Disconnect
-                | Effect::Update(_)
-                | Effect::Status(_)
-                | Effect::Placed { .. }
-                | Effect::Finish => {}
+                Effect::Disconnect | Effect::Update(_) | Effect::Status(_) | Effect::Placed { .. } | Effect::Finish => {
+                }
             }
         }
     }

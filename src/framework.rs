@@ -68,12 +68,7 @@ async fn launch(job: Job, display: &SharedDisplay) -> Result<Outcome, String> {
     // From here on a signal waits until it can be answered: no embedded cluster is left half-way.
     let mut signals = Signals::new().map_err(|error| format!("cannot listen for signals: {error}"))?;
     match job.master.parse().map_err(|error: AddressError| chain(&error))? {
-        MasterAddress::Masters(masters) => {
-            let mut job = job;
-            // The task outlives a restart of its agent. Not so in the embedded cluster, whose end must be the task's end.
-            job.framework.checkpoint = Some(true);
-            Shell::new(job, masters, display)?.run(&mut signals, None).await
-        }
+        MasterAddress::Masters(masters) => Shell::new(job, masters, display)?.run(&mut signals, None).await,
         MasterAddress::Local { agents } => {
             let options = local::Options { agents, ..local::Options::default() };
             let mut cluster = Cluster::start(options).await.map_err(|error| chain(&error))?;
@@ -137,9 +132,10 @@ impl SharedDisplay {
 }
 
 /// One thing that the shell waits for.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Happening {
     Signal(u8),
-    Stream(Result<Option<Event>, HttpError>),
+    Stream(Result<Option<Box<Event>>, HttpError>),
     Subscribed(Result<Subscription, Refusal>),
     CallFailed(Failure),
     ClusterFailed(LocalError),
@@ -263,7 +259,7 @@ impl Shell {
             Happening::Signal(number) => return self.interrupted(number),
             Happening::Stream(Ok(Some(event))) => {
                 tracing::debug!(event = ?event.r#type(), "received");
-                self.input(Input::Event(Box::new(event)));
+                self.input(Input::Event(event));
             }
             Happening::Stream(end) => {
                 self.calls.disconnect(self.stream.take());
@@ -481,9 +477,9 @@ fn location(executor_id: &str, offer: &mesos::Offer) -> Location {
     }
 }
 
-async fn next_event(stream: Option<&mut EventStream<Event>>) -> Result<Option<Event>, HttpError> {
+async fn next_event(stream: Option<&mut EventStream<Event>>) -> Result<Option<Box<Event>>, HttpError> {
     match stream {
-        Some(stream) => stream.next().await,
+        Some(stream) => Ok(stream.next().await?.map(Box::new)),
         None => pending().await,
     }
 }

@@ -11,6 +11,7 @@ use crate::exit::Outcome;
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum Update {
     /// The launcher tries to reach `master`.
     Connecting {

@@ -72,7 +72,10 @@ async fn execute(
     let mut task = Some(task);
     let on_task = move |info| {
         // The owner waits for it unless it was stopped before, and then it needs none.
-        let _ = task.take().map(|task| task.send(info));
+        if let Some(task) = task.take() {
+            // An owner that is gone is noticed by its closed channels.
+            let _ = task.send(info);
+        }
     };
     let core = run_core(config, wire, on_task, commands, told, received(of_core));
     let owner = own(flags, environment, files, given, asked, events);

@@ -94,6 +94,7 @@ mod tests {
             error: Some("killed".into()),
             stdout_bytes: Some(u64::MAX),
             stderr_bytes: Some(0),
+            lost_bytes: Some(3),
         };
         assert_eq!(TaskRecord::parse(&record.to_bytes()), Some(record));
     }

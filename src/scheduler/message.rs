@@ -287,9 +287,9 @@ mod tests {
         assert_eq!(with(TaskRecord { exit_code: Some(-1), ..TaskRecord::default() }), Outcome::Exited(9));
 
         let mut status = status(TaskState::TaskFailed, "");
-        let error = Some("cannot pull image \"x\": no such image".to_owned());
-        status.data = Some(TaskRecord { version: 1, error: error.clone(), ..TaskRecord::default() }.to_bytes());
-        assert_eq!(outcome(&status), Outcome::Failed(error.unwrap()));
+        let error = "cannot pull image \"x\": no such image".to_owned();
+        status.data = Some(TaskRecord { version: 1, error: Some(error.clone()), ..TaskRecord::default() }.to_bytes());
+        assert_eq!(outcome(&status), Outcome::Failed(error));
     }
 
     #[test]

@@ -4,7 +4,6 @@
 
 mod agent;
 mod executors;
-#[allow(unused_imports, reason = "shared with tests that use the rest")]
 #[path = "../harness/mod.rs"]
 mod harness;
 mod input;

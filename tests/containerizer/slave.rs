@@ -216,11 +216,11 @@ impl Container<'_> {
     }
 
     /// Starts another verb with its message.
-    pub(crate) fn start(&self, word: &str, message: &(impl Message + Name)) -> Verb {
+    pub(crate) fn start(&self, word: &str, message: &impl Name) -> Verb {
         self.start_with(word, message, &[])
     }
 
-    fn start_with(&self, word: &str, message: &(impl Message + Name), variables: &[(&str, String)]) -> Verb {
+    fn start_with(&self, word: &str, message: &impl Name, variables: &[(&str, String)]) -> Verb {
         let mut frame = Vec::new();
         framing::write(&mut frame, message).unwrap();
         self.slave.start(word, Some(&self.sandbox), Some(frame), variables)
@@ -316,7 +316,10 @@ impl Pipe {
     pub(crate) fn write(&self, line: &str) {
         let (sender, receiver) = std::sync::mpsc::channel();
         let (path, line) = (self.path.clone(), format!("{line}\n"));
-        std::thread::spawn(move || sender.send(std::fs::write(path, line).unwrap()));
+        std::thread::spawn(move || {
+            std::fs::write(path, line).unwrap();
+            sender.send(())
+        });
         receiver.recv_timeout(LIMIT).expect("the container reads");
     }
 }

@@ -4,6 +4,7 @@
 //! for each. Differences between the masters that remain are in `docs/masters.md`.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::print_stdout, reason = "the table is what these tests show")]
 
 mod cluster;
 mod faults;

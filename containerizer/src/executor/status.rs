@@ -74,7 +74,7 @@ fn plain_message(cause: &Cause) -> String {
 
 fn megabytes(bytes: u64) -> String {
     const MEGABYTE: u64 = 1 << 20;
-    if bytes % MEGABYTE == 0 { format!("{} MB", bytes / MEGABYTE) } else { format!("{bytes} bytes") }
+    if bytes.is_multiple_of(MEGABYTE) { format!("{} MB", bytes / MEGABYTE) } else { format!("{bytes} bytes") }
 }
 
 /// The record for `TaskStatus.data` of the terminal update.

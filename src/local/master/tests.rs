@@ -691,18 +691,18 @@ fn books_are_balanced_after_many_tasks_of_several_frameworks() {
                 }
             }
         }
-        if turn % 2 == 1 {
-            if let Some((owner, id, agent_id)) = live.pop_front() {
-                let status = mesos::TaskStatus {
-                    task_id: task_id(&id),
-                    state: TaskState::TaskFinished as i32,
-                    agent_id: Some(agent_id),
-                    uuid: Some(vec![1; 16]),
-                    ..Default::default()
-                };
-                let framework_id = clients[owner].0.id.clone();
-                effects.extend(world.handle(Input::Update { framework_id, status: Box::new(status) }));
-            }
+        if turn % 2 == 1
+            && let Some((owner, id, agent_id)) = live.pop_front()
+        {
+            let status = mesos::TaskStatus {
+                task_id: task_id(&id),
+                state: TaskState::TaskFinished as i32,
+                agent_id: Some(agent_id),
+                uuid: Some(vec![1; 16]),
+                ..Default::default()
+            };
+            let framework_id = clients[owner].0.id.clone();
+            effects.extend(world.handle(Input::Update { framework_id, status: Box::new(status) }));
         }
         effects.extend(world.wait(1));
         for (client, offers) in &mut clients {
