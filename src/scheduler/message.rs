@@ -206,7 +206,6 @@ pub(super) fn refusal(message: &str, role: &str) -> Refusal {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
