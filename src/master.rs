@@ -217,8 +217,15 @@ async fn next_hop(client: &Client, asked: &Url, error: HttpError) -> Result<Url,
             ),
             is_fatal: false,
         }),
-        HttpError::Status { status: status @ (400 | 403 | 405 | 406 | 415 | 501), body, .. } => Err(Refusal {
-            reason: format!("the master at {name} refused the subscription ({status}): {}", one_line(&body)),
+        // Every Mesos master takes a POST there, of this type.
+        HttpError::Status { status: status @ (405 | 406 | 415 | 501), .. } => Err(Refusal {
+            reason: format!(
+                "{name} does not answer as a Mesos master ({status}); give the address of one, 0.24 or later"
+            ),
+            is_fatal: true,
+        }),
+        HttpError::Status { status: status @ (400 | 403), body, .. } => Err(Refusal {
+            reason: format!("the Mesos master at {name} refused the subscription ({status}): {}", one_line(&body)),
             is_fatal: true,
         }),
         error @ HttpError::NotMesos { .. } => {
@@ -299,7 +306,98 @@ async fn ask_version(client: &Client, master: &Url) -> Result<Option<Version>, M
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
+    use axum::Router;
+    use axum::http::{StatusCode, header};
+    use axum::response::{IntoResponse, Response};
+    use axum::routing::{get, post};
+    use proto::http::ClientOptions;
+    use proto::scheduler::{call, event};
+
     use super::*;
+
+    /// A server that answers SUBSCRIBE and `/redirect` like this, and knows no version.
+    async fn server(
+        subscribe: impl Fn() -> Response + Clone + Send + Sync + 'static,
+        leader: Option<SocketAddr>,
+    ) -> SocketAddr {
+        let redirect = move || async move {
+            let location = leader.map(|leader| [(header::LOCATION, format!("//{leader}"))]);
+            (StatusCode::TEMPORARY_REDIRECT, location.unwrap_or([(header::LOCATION, String::new())]))
+        };
+        let router = Router::new()
+            .route("/api/v1/scheduler", post(move || async move { subscribe() }))
+            .route("/redirect", get(redirect));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        address
+    }
+
+    fn accepts() -> Response {
+        let subscribed = Event { r#type: Some(event::Type::Subscribed.into()), ..Event::default() };
+        let record = proto::recordio::encode(&prost::Message::encode_to_vec(&subscribed));
+        ([(header::CONTENT_TYPE, "application/x-protobuf")], record).into_response()
+    }
+
+    fn redirects(leader: SocketAddr) -> Response {
+        (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, format!("//{leader}/master/api/v1/scheduler"))])
+            .into_response()
+    }
+
+    async fn subscribe_at(address: SocketAddr) -> Result<Subscription, Refusal> {
+        let client = Client::new(ClientOptions::default()).expect("a client");
+        let master = Url::parse(&format!("http://{address}/")).expect("a url");
+        let call = Call {
+            r#type: Some(call::Type::Subscribe.into()),
+            subscribe: Some(call::Subscribe::default()),
+            ..Call::default()
+        };
+        subscribe(&client, &Masters::from(master), &call).await
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_followed_to_the_leader() {
+        let leader = server(accepts, None).await;
+        let other = server(move || redirects(leader), None).await;
+        let mut subscription = subscribe_at(other).await.expect("a subscription");
+        assert_eq!(host_port(&subscription.leader), leader.to_string());
+        let event = subscription.stream.next().await.expect("a stream").expect("an event");
+        assert_eq!(event.r#type(), event::Type::Subscribed);
+    }
+
+    #[tokio::test]
+    async fn a_master_that_is_not_ready_is_asked_for_the_leader() {
+        let leader = server(accepts, None).await;
+        let unavailable = || (StatusCode::SERVICE_UNAVAILABLE, "Not the leading master").into_response();
+        let other = server(unavailable, Some(leader)).await;
+        let subscription = subscribe_at(other).await.expect("a subscription");
+        assert_eq!(host_port(&subscription.leader), leader.to_string());
+    }
+
+    #[tokio::test]
+    async fn masters_that_point_at_each_other_are_waited_for() {
+        let (sender, receiver) = tokio::sync::watch::channel(None);
+        let first = server(move || redirects(receiver.borrow().expect("set below")), None).await;
+        let second = server(move || redirects(first), None).await;
+        sender.send_replace(Some(second));
+        let refusal = subscribe_at(first).await.expect_err("no leader");
+        assert!(!refusal.is_fatal && refusal.reason.contains("redirects"), "{refusal:?}");
+    }
+
+    #[tokio::test]
+    async fn a_final_no_is_told_from_one_that_may_pass() {
+        for (status, is_fatal) in
+            [(401, true), (403, true), (400, true), (405, true), (503, false), (500, false), (404, false)]
+        {
+            let answer = move || (StatusCode::from_u16(status).expect("a status"), "because").into_response();
+            let address = server(answer, None).await;
+            let refusal = subscribe_at(address).await.expect_err("no subscription");
+            assert_eq!(refusal.is_fatal, is_fatal, "{status}: {refusal:?}");
+            assert!(refusal.reason.contains(&address.to_string()), "{status}: {refusal:?}");
+        }
+    }
 
     #[test]
     fn a_redirect_counts_by_host_and_port_only() {
