@@ -21,8 +21,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub(crate) struct Slave {
     work_directory: PathBuf,
     program: PathBuf,
-    /// Shell text before every verb.
-    before: String,
+    /// Shell text before every `launch`.
+    before_launch: String,
     variables: Vec<(String, String)>,
     pub(crate) stage: Stage,
 }
@@ -39,7 +39,7 @@ impl Slave {
         std::fs::create_dir(&work_directory).unwrap();
         let program = stage.files().join("docker-containerizer");
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_launch-container"), &program).unwrap();
-        Self { work_directory, program, before: String::new(), variables: Vec::new(), stage }
+        Self { work_directory, program, before_launch: String::new(), variables: Vec::new(), stage }
     }
 
     /// Another variable in the slave's own environment.
@@ -47,9 +47,9 @@ impl Slave {
         self.variables.push((name.to_owned(), value.to_owned()));
     }
 
-    /// From now on every verb inherits this file as descriptor 7, open for writing.
+    /// From now on every `launch` inherits this file as descriptor 7, open for writing.
     pub(crate) fn leak(&mut self, path: &Path) {
-        self.before = format!("exec 7>>{}; ", path.display());
+        self.before_launch = format!("exec 7>>{}; ", path.display());
     }
 
     /// Where the containerizer remembers its containers.
@@ -113,7 +113,8 @@ impl Slave {
 
     fn start(&self, word: &str, sandbox: Option<&Path>, input: Option<Vec<u8>>, variables: &[(&str, String)]) -> Verb {
         let mut command = Command::new("/bin/sh");
-        command.arg("-c").arg(format!("{}{} {word}", self.before, self.program.display()));
+        let before = if word == "launch" { self.before_launch.as_str() } else { "" };
+        command.arg("-c").arg(format!("{before}{} {word}", self.program.display()));
         command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command.env("MESOS_WORK_DIRECTORY", &self.work_directory).env("LIBPROCESS_PORT", "5051");
         command.env("LIBPROCESS_IP", "127.0.0.1").env("MESOS_CREDENTIAL", "/etc/mesos/canary-of-the-slave");
