@@ -355,7 +355,7 @@ mod tests {
         let mut all = String::new();
         file.rewind().unwrap();
         file.read_to_string(&mut all).unwrap();
-        assert_eq!(all, "<ab");
+        assert_eq!(all, "<ab\n");
     }
 
     #[tokio::test]

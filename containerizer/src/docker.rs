@@ -109,6 +109,40 @@ impl Engine {
         Ok(self.call("create the container", CREATE, self.docker.create_container(Some(options), body)).await?.id)
     }
 
+    /// Gives a directory of this host and all in it to `owner` (`UID:GID`), with the image's own `chown`.
+    ///
+    /// # Errors
+    /// The engine cannot, or the image has no `chown`.
+    pub async fn give_directory(&self, image: &str, directory: &str, owner: &str) -> Result<(), EngineError> {
+        const INSIDE: &str = "/mnt/given";
+        let mount = models::Mount {
+            target: Some(INSIDE.to_owned()),
+            source: Some(directory.to_owned()),
+            typ: Some(models::MountType::BIND),
+            ..Default::default()
+        };
+        let body = ContainerCreateBody {
+            image: Some(image.to_owned()),
+            user: Some("0:0".to_owned()),
+            entrypoint: Some(["chown", "-R", owner, INSIDE].map(str::to_owned).to_vec()),
+            cmd: Some(Vec::new()),
+            host_config: Some(models::HostConfig {
+                mounts: Some(vec![mount]),
+                network_mode: Some("none".to_owned()),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let created = self.docker.create_container(None::<CreateContainerOptions>, body);
+        let id = self.call("create the container", CREATE, created).await?.id;
+        let given = match self.start(&id).await {
+            Ok(()) => self.wait(&id).await.map(|_| ()),
+            Err(error) => Err(error),
+        };
+        self.remove(&id).await?;
+        given
+    }
+
     /// Connects to the output of a container that is created and not yet started: not one byte is missed.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ mod detach;
 mod output;
 mod owner;
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Mutex;
@@ -28,7 +29,7 @@ pub(crate) use self::detach::start;
 pub use self::detach::{PROGRAM, STATE_DIRECTORY_OPTION, StartError};
 pub(crate) use self::output::Files;
 pub(crate) use self::owner::Owner;
-use crate::docker::Engine;
+use crate::docker::{Engine, EngineError};
 use crate::environment::{Environment, EnvironmentError};
 use crate::executor;
 use crate::lifecycle::{Command, Event};
@@ -181,6 +182,9 @@ async fn clear(mut owner: Owner, environment: &Environment) {
     if let Err(error) = directory.sync_result() {
         tracing::error!(%error, "the result may be lost with the machine");
     }
+    if let Err(error) = take_back(&owner, environment).await {
+        tracing::error!(%error, "what the task left in its sandbox stays root's");
+    }
     let removed = async {
         let engine = Engine::connect(environment)?;
         match &owner.state.docker_id {
@@ -204,6 +208,27 @@ async fn clear(mut owner: Owner, environment: &Environment) {
     if let Err(error) = directory.write_state(&owner.state) {
         tracing::error!(%error, "that the container is gone is not recorded");
     }
+}
+
+/// Makes the sandbox's directories removable for an agent that is not root: a task that is root in its container leaves
+/// directories of root, and only the engine can give them away.
+async fn take_back(owner: &Owner, environment: &Environment) -> Result<(), EngineError> {
+    let sandbox = owner.launch.directory();
+    let uid = rustix::process::geteuid();
+    let is_others = |entry: &std::fs::DirEntry| {
+        entry.metadata().is_ok_and(|metadata| metadata.is_dir() && metadata.uid() != uid.as_raw())
+    };
+    if uid.is_root()
+        || !std::fs::read_dir(sandbox).is_ok_and(|entries| entries.flatten().any(|entry| is_others(&entry)))
+    {
+        return Ok(());
+    }
+    let engine = Engine::connect(environment)?;
+    let Some(docker_id) = &owner.state.docker_id else { return Ok(()) };
+    let image = engine.inspect(docker_id).await?.and_then(|inspection| inspection.image_id);
+    let Some(image) = image else { return Ok(()) };
+    let owner = format!("{}:{}", uid.as_raw(), rustix::process::getegid().as_raw());
+    engine.give_directory(&image, sandbox, &owner).await
 }
 
 /// Logs into the state directory, when asked to: what the sandbox gets is the task's alone.

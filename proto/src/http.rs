@@ -596,7 +596,7 @@ mod tests {
     }
 
     fn hasty() -> Client {
-        let call_timeout = Duration::from_millis(50);
+        let call_timeout = Duration::from_millis(500);
         Client::new(ClientOptions { call_timeout, ..Default::default() }).unwrap()
     }
 
@@ -720,7 +720,7 @@ mod tests {
         let server = Server::start().await;
         let error = post(&hasty(), &server.url).await.unwrap_err();
         assert!(matches!(error, HttpError::Timeout { .. }));
-        assert_eq!(error.to_string(), format!("cannot post a call to {}: no answer within 50ms", server.url));
+        assert_eq!(error.to_string(), format!("cannot post a call to {}: no answer within 500ms", server.url));
     }
 
     #[tokio::test]
@@ -819,7 +819,7 @@ mod tests {
         let client = hasty();
         let (subscribed, (mut connection, _)) = tokio::join!(subscribe(&client, &server.url), server.answer(STREAM));
         let mut events = subscribed.unwrap();
-        tokio::time::timeout(Duration::from_millis(150), events.next()).await.unwrap_err();
+        tokio::time::timeout(Duration::from_millis(1500), events.next()).await.unwrap_err();
         connection.send_chunk(&recordio::encode(&heartbeat().encode_to_vec())).await;
         assert_eq!(events.next().await.unwrap(), Some(heartbeat()));
     }
