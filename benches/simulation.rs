@@ -164,8 +164,12 @@ impl Cluster {
                     assert!(outcome == Outcome::Exited(0), "every task ends well");
                     self.ended += 1;
                 }
-                Effect::Disconnect | Effect::Update(_) | Effect::Status(_) | Effect::Placed { .. } | Effect::Finish => {
-                }
+                Effect::Disconnect
+                | Effect::Update(_)
+                | Effect::Status(_)
+                | Effect::Placed { .. }
+                | Effect::OutputAgain { .. }
+                | Effect::Finish => {}
             }
         }
     }

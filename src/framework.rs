@@ -402,6 +402,7 @@ impl Shell {
             Effect::Update(update) => self.show(&update),
             Effect::Status(status) => self.watch_status(&status),
             Effect::Placed { wire_task_id, offer, .. } => self.start_tail(&wire_task_id, &offer),
+            Effect::OutputAgain { .. } => self.ring(),
             Effect::Ended { outcome, .. } => return self.task_ended(outcome),
             Effect::Finish => self.is_finished = true,
         }
@@ -428,6 +429,14 @@ impl Shell {
             self.record.as_ref().map_or((None, None), |record| (record.stdout_bytes, record.stderr_bytes));
         self.set_phase(Phase::Ended { stdout_bytes, stderr_bytes });
         None
+    }
+
+    /// Somebody says that there is output. After the end all of it is read anyway.
+    fn ring(&self) {
+        if self.outcome.is_none() {
+            tracing::debug!("the executor tells of output; the tail looks at once");
+            self.set_phase(Phase::Running);
+        }
     }
 
     fn set_phase(&self, phase: Phase) {

@@ -32,6 +32,8 @@ pub enum Event {
     Pulling(PullProgress),
     /// The container runs.
     Started(Started),
+    /// Output is in the sandbox after a silence of a second or longer.
+    OutputAgain,
     /// The container is gone, or never came; its output is complete in the sandbox. Nothing follows.
     Ended(Ending),
 }

@@ -57,6 +57,47 @@ impl TaskRecord {
     }
 }
 
+/// What our executor says to the framework of its task while it runs, as the data of an executor's MESSAGE:
+/// `{"version":1,"task_id":"web","news":"output_again"}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecutorMessage {
+    /// Always 1; a reader ignores messages of a version it does not know.
+    pub version: u32,
+    /// Whose news.
+    pub task_id: String,
+    /// What happened.
+    pub news: ExecutorNews,
+}
+
+/// What an [`ExecutorMessage`] tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExecutorNews {
+    /// The task was silent for a second or longer, and its sandbox has more output now: who follows it should look. Sent
+    /// once a second at most, and never again when it gets lost: looking from time to time finds the output, too.
+    OutputAgain,
+}
+
+impl ExecutorMessage {
+    /// The only version so far.
+    pub const VERSION: u32 = 1;
+
+    /// These news of this task.
+    pub fn new(task_id: String, news: ExecutorNews) -> Self {
+        Self { version: Self::VERSION, task_id, news }
+    }
+
+    /// JSON, as it goes into the message.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("plain fields always serialize")
+    }
+
+    /// Reads a message of an executor; `None` for what is not ours: other executors say what they like.
+    pub fn parse(data: &[u8]) -> Option<Self> {
+        serde_json::from_slice::<Self>(data).ok().filter(|message| message.version == Self::VERSION)
+    }
+}
+
 /// The sandbox file that says how far a pull is; replaced whole, removed when the pull is over.
 pub const PULL_PROGRESS_FILE: &str = ".pull-progress.json";
 
@@ -117,6 +158,23 @@ mod tests {
             [&b""[..], b"\xff", b"[]", b"{\"version\":2}", b"[{\"Id\":\"f00\",\"State\":{}}]", b"{\"exit_code\":1}"]
         {
             assert_eq!(TaskRecord::parse(data), None);
+        }
+    }
+
+    #[test]
+    fn news_come_back_as_they_went_and_what_others_say_is_none() {
+        let message = ExecutorMessage::new("web".to_owned(), ExecutorNews::OutputAgain);
+        assert_eq!(message.to_bytes(), br#"{"version":1,"task_id":"web","news":"output_again"}"#);
+        assert_eq!(ExecutorMessage::parse(&message.to_bytes()), Some(message));
+        for data in [
+            &b""[..],
+            b"\xff\0",
+            b"{}",
+            br#"{"version":2,"task_id":"web","news":"output_again"}"#,
+            br#"{"version":1,"task_id":"web","news":"something_new"}"#,
+            br#"{"version":1,"news":"output_again"}"#,
+        ] {
+            assert_eq!(ExecutorMessage::parse(data), None);
         }
     }
 

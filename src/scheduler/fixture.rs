@@ -211,6 +211,7 @@ pub(super) fn calls(effects: &[Effect], kind: call::Type) -> Vec<Call> {
         | Effect::Update(_)
         | Effect::Status(_)
         | Effect::Placed { .. }
+        | Effect::OutputAgain { .. }
         | Effect::Ended { .. }
         | Effect::Finish => None,
     });

@@ -31,6 +31,7 @@
 //!   late copy of the ACCEPT from succeeding, and the master is asked (`reconcile`). The task is launched again, under a new
 //!   id on the wire (`ID.2`), only when the answer proves that it never ran. Should the old id be heard of after all, it is
 //!   taken back if the task still waits, else killed.
+//! - *MESSAGE*: output after a silence, if it is our executor's word on a task of ours that is not over; ignored otherwise.
 //! - *FAILURE*: a notice, and a question to the master about the tasks there.
 //! - *SUBSCRIBED again*: explicit reconciliation of all launched tasks, implicit of what else the master knows, repeated with
 //!   back-off while a fate is open; kills are sent again.
@@ -165,6 +166,11 @@ pub enum Effect {
         wire_task_id: String,
         /// The accepted offer (resources removed).
         offer: Box<mesos::Offer>,
+    },
+    /// The task's executor says that there is output after a silence, for the tail.
+    OutputAgain {
+        /// The task id given in `Add`.
+        task_id: String,
     },
     /// This task is over. (`Update::Ended` is the shell's to send, once the output is complete.)
     Ended {

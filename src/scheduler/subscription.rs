@@ -137,11 +137,11 @@ impl Scheduler {
                     self.update(now, update.status, effects);
                 }
             }
+            event::Type::Message => self.message(&event.message.unwrap_or_default(), effects),
             event::Type::Failure => self.failure(&event.failure.unwrap_or_default(), effects),
             event::Type::Error => self.refused(now, &event.error.unwrap_or_default().message, effects),
             event::Type::Subscribed
             | event::Type::Heartbeat
-            | event::Type::Message
             | event::Type::InverseOffers
             | event::Type::RescindInverseOffer
             | event::Type::UpdateOperationStatus

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use proto::mesos::{AgentId, OfferId, TaskState, TaskStatus, task_status};
-use proto::record::TaskRecord;
+use proto::record::{ExecutorMessage, ExecutorNews, TaskRecord};
 use proto::scheduler::{Call, call, event};
 
 use super::reconcile::{Proof, TaskKey};
-use super::task::{Applied, Doubt, State, Step, Then};
+use super::task::{Applied, Doubt, Entry, Placement, State, Step, Then};
 use super::{Abandoned, Effect, Scheduler, Time, calls};
 use crate::exit::Outcome;
 use crate::update::{Status, Update};
@@ -118,6 +118,24 @@ impl Scheduler {
         }
     }
 
+    /// An executor speaks. Only ours has something to say, and only about the task that is its own.
+    pub(super) fn message(&self, message: &event::Message, effects: &mut Vec<Effect>) {
+        let Some(ExecutorMessage { task_id, news, .. }) = ExecutorMessage::parse(&message.data) else {
+            return tracing::debug!(executor = message.executor_id.value, "a message of another kind of executor");
+        };
+        let entry = self.by_wire_id.get(&task_id).and_then(|key| self.tasks.get(key));
+        let placed = entry.and_then(|entry| Some((entry, entry.placement()?)));
+        let sender = placed.filter(|(entry, placement)| {
+            placement.agent_id == message.agent_id.value && *executor_id(entry, placement) == message.executor_id.value
+        });
+        let Some((entry, _)) = sender else {
+            return tracing::debug!(task_id, "a message about no task of its executor");
+        };
+        match news {
+            ExecutorNews::OutputAgain => effects.push(Effect::OutputAgain { task_id: entry.id().to_owned() }),
+        }
+    }
+
     /// An agent is gone, or a custom executor on it has ended: the master knows what became of the tasks.
     pub(super) fn failure(&mut self, failure: &event::Failure, effects: &mut Vec<Effect>) {
         let Some(agent_id) = failure.agent_id.as_ref() else { return };
@@ -125,19 +143,18 @@ impl Scheduler {
             self.reconcile.lost_agent(&agent_id.value);
         }
         let Some(keys) = self.by_agent.get(&agent_id.value) else { return };
-        let executor_id = failure.executor_id.as_ref();
+        let executor = failure.executor_id.as_ref();
         let mut hostname = None;
         for key in keys {
             let Some(entry) = self.tasks.get(key) else { continue };
             let Some(placement) = entry.placement() else { continue };
-            let own = entry.task.info.executor.as_ref().map_or(&placement.wire_id, |own| &own.executor_id.value);
-            if executor_id.is_none_or(|id| id.value == *own) {
+            if executor.is_none_or(|executor| executor.value == *executor_id(entry, placement)) {
                 self.questions.insert(*key);
                 hostname = Some(&placement.hostname);
             }
         }
         let Some(hostname) = hostname else { return };
-        let text = match executor_id {
+        let text = match executor {
             None => format!("the master lost agent {hostname}"),
             Some(id) => format!("executor {:?} on {hostname} ended", id.value),
         };
@@ -342,6 +359,11 @@ impl Scheduler {
 }
 
 /// A status update as displays need it.
+/// The task's own executor; a command task's is named like the task.
+fn executor_id<'a>(entry: &'a Entry, placement: &'a Placement) -> &'a String {
+    entry.task.info.executor.as_ref().map_or(&placement.wire_id, |own| &own.executor_id.value)
+}
+
 fn report(task_id: &str, status: &TaskStatus) -> Status {
     let address = status.container_status.iter().flat_map(|container| &container.network_infos).find_map(|network| {
         let listed = network.ip_addresses.iter().find_map(|address| address.ip_address.clone());

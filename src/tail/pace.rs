@@ -1,16 +1,16 @@
 //! PURE: when to look at the sandbox again, and when to give up.
 //!
-//! Mesos pushes nothing, so output is found by looking. One look is one listing of the sandbox and shows both files. How soon:
+//! Mesos pushes no output, so it is found by looking. One look is one listing of the sandbox and shows both files. How soon:
 //!
 //! | the task | a look every | so its next byte is found within |
 //! |---|---|---|
 //! | not seen to run yet | 500 ms | 500 ms (it cannot have written much) |
 //! | began to run or wrote less than 6 s ago | 100 ms | 100 ms and two round trips: below 150 ms |
-//! | silent for longer: *idle* | 500 ms: 2 requests a second | 500 ms and two round trips |
+//! | silent for longer: *idle* | 500 ms: 2 requests a second | where our executor runs the task: at once, else 500 ms |
 //!
-//! Both promises (150 ms to the terminal, 2 requests a second) hold in their meaning: the first for whatever a person waits for, the
-//! second for what stays silent. Where something can tell the launcher that there is output, a ring ([`Pace::rang`])
-//! gives both at once: idle looks stay rare and the byte is found at once.
+//! Both promises (150 ms to the terminal, 2 requests a second when idle) hold together because our executor sends a message when a
+//! silent task writes again (`proto::record::ExecutorMessage`), which rings ([`Pace::rang`]). Mesos' own executors do
+//! not: there a byte after a long silence waits for the next look.
 //!
 //! Moments are durations since any fixed one.
 //!
@@ -239,6 +239,19 @@ mod tests {
         pace.rang(start + millis(3));
         pace.failed(start + millis(4), millis(100));
         assert!(pace.next_look() <= start + millis(4));
+    }
+
+    #[test]
+    fn ring_after_a_long_silence_is_answered_at_once_and_idle_looks_stay_rare() {
+        let start = start();
+        let mut pace = Pace::new(start);
+        pace.rang(start);
+        let silent_until = start + Duration::from_secs(60) + millis(123);
+        let before = looks(&mut pace, start, silent_until, millis(3));
+        assert!(pace.next_look() - silent_until > QUICK, "a look was due anyway");
+        assert!(before.len() < 60 + 2 * 60, "{}", before.len());
+        pace.rang(silent_until);
+        assert_eq!(pace.next_look(), silent_until);
     }
 
     #[test]

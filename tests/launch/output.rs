@@ -72,6 +72,18 @@ fn output_is_there_while_the_task_runs() {
 }
 
 #[test]
+fn output_after_a_silence_is_told_by_the_executor_while_the_task_runs() {
+    let stage = Stage::new();
+    let script = "sleep 2; echo one; until [ -e /data/go ]; do sleep 0.05; done";
+    let launch = stage.local(&["--verbose", "--verbose", "-v", &volume(&stage)], &[script]).start();
+    // Looking from time to time would find the output, but never say this.
+    launch.wait_for_stderr("the executor tells of output; the tail looks at once");
+    launch.wait_for_stdout("one\n");
+    fs::write(stage.files().join("go"), "").unwrap();
+    launch.finish().expect_code(0).expect_stdout("one\n");
+}
+
+#[test]
 fn a_reader_that_stalls_loses_nothing_and_costs_no_memory() {
     const SIZE: usize = 64 << 20;
     let stage = Stage::new();

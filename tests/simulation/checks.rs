@@ -92,7 +92,7 @@ impl Checks {
                 Effect::Placed { task_id, offer, .. } => {
                     self.truth(task_id).agents.push(offer.agent_id.value.clone());
                 }
-                Effect::Subscribe(_) | Effect::Update(_) | Effect::Status(_) => {}
+                Effect::Subscribe(_) | Effect::Update(_) | Effect::Status(_) | Effect::OutputAgain { .. } => {}
             }
         }
         assert!(self.unacknowledged.is_empty(), "an update is not acknowledged");

@@ -334,7 +334,12 @@ impl World {
                 }
                 None => inputs.push_back(Input::CallFailed { call, reason: "not connected".to_owned() }),
             },
-            Effect::Update(_) | Effect::Status(_) | Effect::Placed { .. } | Effect::Ended { .. } | Effect::Finish => {}
+            Effect::Update(_)
+            | Effect::Status(_)
+            | Effect::Placed { .. }
+            | Effect::OutputAgain { .. }
+            | Effect::Ended { .. }
+            | Effect::Finish => {}
         }
     }
 

@@ -22,6 +22,9 @@
 //! The link and the task are independent: a task that ends while the agent is away is reported when it is back. An
 //! executor that never got a task goes from `idle` or `stopping` to `done` when its container is gone.
 //!
+//! Output after a silence is told to the framework ([`ExecutorMessage`]), which then need not wait for its next look: once a
+//! second at most, behind every update, only over a link that is up, and once; the framework finds the output anyway.
+//!
 //! Grace of a stop, first that is set: the KILL's own kill policy, the task's kill policy, [`Config::kill_grace`]. A
 //! shutdown leaves the agent's grace period less two seconds, because the agent destroys the container when it is over.
 
@@ -32,6 +35,7 @@ use proto::executor::{self, call};
 use proto::mesos::framework_info::capability;
 use proto::mesos::task_status::{Reason, Source};
 use proto::mesos::{self, ContainerId, DurationInfo, KillPolicy, TaskInfo, TaskState, TaskStatus};
+use proto::record::{ExecutorMessage, ExecutorNews};
 
 use super::environment::Environment;
 use super::status::{self, StopReason};
@@ -180,6 +184,8 @@ pub struct Executor {
     subscribed: Option<Box<executor::event::Subscribed>>,
     updates: Updates,
     send_again: Backoff,
+    news: News,
+    next_news_at: Duration,
     phase: Phase,
     task: Option<Box<TaskInfo>>,
     refused_task_ids: HashSet<String>,
@@ -214,6 +220,14 @@ enum Phase {
     Done,
 }
 
+/// What the framework is still to be told of the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum News {
+    None,
+    Waiting,
+    InFlight,
+}
+
 /// When a refused call is sent again.
 #[derive(Debug, Default)]
 struct Backoff {
@@ -232,6 +246,8 @@ impl Executor {
             subscribed: None,
             updates: Updates::default(),
             send_again: Backoff::default(),
+            news: News::None,
+            next_news_at: now.monotonic,
             phase: Phase::Idle { until: None, ended: None },
             task: None,
             refused_task_ids: HashSet::new(),
@@ -265,6 +281,7 @@ impl Executor {
             Input::Shutdown | Input::Terminate => self.on_shutdown(now),
             Input::Error(text) => self.abandon(now, text),
             Input::Message(_) | Input::Tick => {}
+            Input::Sent | Input::SendFailed { .. } if self.news == News::InFlight => self.news = News::None,
             Input::Sent => {
                 self.updates.sent();
                 self.error = None;
@@ -278,6 +295,7 @@ impl Executor {
             }
             Input::Container(lifecycle::Event::Pulling(_)) => {}
             Input::Container(lifecycle::Event::Started(started)) => self.on_started(now, started),
+            Input::Container(lifecycle::Event::OutputAgain) => self.on_output_again(now),
             Input::Container(lifecycle::Event::Ended(ending)) => self.on_ended(now, ending),
         }
         self.check_timeouts(now);
@@ -326,6 +344,7 @@ impl Executor {
             Link::Connecting => {}
         }
         self.updates.disconnected();
+        self.news = News::None;
         self.error = Some(reason);
         let pause = self.config.backoff_max.min(BACKOFF_MAX).mul_f64(self.random.f64());
         self.link = Link::Waiting { retry_at: now.monotonic + pause.max(BACKOFF_MIN) };
@@ -445,7 +464,23 @@ impl Executor {
         self.updates.add(TaskStatus { container_status: Some(container), data, ..running });
     }
 
+    fn on_output_again(&mut self, now: Now) {
+        let may_follow = match self.phase {
+            Phase::Starting | Phase::Running { .. } | Phase::Stopping { .. } => true,
+            Phase::Idle { .. } | Phase::Reporting { .. } | Phase::Done => false,
+        };
+        let is_due = self.news == News::None && now.monotonic >= self.next_news_at;
+        if may_follow && is_due && self.link == Link::Subscribed {
+            self.news = News::Waiting;
+            self.next_news_at = now.monotonic + NEWS_INTERVAL;
+        }
+    }
+
     fn on_ended(&mut self, now: Now, ending: Ending) {
+        if self.news == News::Waiting {
+            // The terminal update tells more.
+            self.news = News::None;
+        }
         match &mut self.phase {
             Phase::Idle { ended, .. } => {
                 *ended = Some(Box::new(ending));
@@ -488,6 +523,7 @@ impl Executor {
             }
             Link::Waiting { retry_at } if now.monotonic >= retry_at => {
                 self.link = Link::Connecting;
+                self.news = News::None;
                 let subscribe = self.updates.subscribe();
                 let call = self.new_call(call::Type::Subscribe);
                 self.effects.push(Effect::Subscribe(Box::new(executor::Call { subscribe: Some(subscribe), ..call })));
@@ -509,13 +545,23 @@ impl Executor {
 
     fn send_next(&mut self, now: Now) {
         let is_over = self.phase == Phase::Done;
-        if is_over || self.link != Link::Subscribed || self.send_again.at.is_some_and(|at| now.monotonic < at) {
+        let is_busy = self.updates.is_in_flight() || self.news == News::InFlight;
+        if is_over || is_busy || self.link != Link::Subscribed {
+            return;
+        }
+        if self.send_again.at.is_some_and(|at| now.monotonic < at) {
             return;
         }
         self.send_again.at = None;
         if let Some(update) = self.updates.take_next() {
             let call = self.new_call(call::Type::Update);
             self.effects.push(Effect::Send(Box::new(executor::Call { update: Some(update), ..call })));
+        } else if let (News::Waiting, Some(task)) = (self.news, &self.task) {
+            let data = ExecutorMessage::new(task.task_id.value.clone(), ExecutorNews::OutputAgain).to_bytes();
+            let call = self.new_call(call::Type::Message);
+            self.news = News::InFlight;
+            let message = Some(call::Message { data });
+            self.effects.push(Effect::Send(Box::new(executor::Call { message, ..call })));
         }
     }
 
@@ -590,6 +636,8 @@ const LAUNCH_LIMIT: Duration = Duration::from_secs(5 * 60);
 /// A restarted agent waits two seconds for its executors, so the pause between two attempts stays well below.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
+/// A framework that was told looks often for longer than this.
+const NEWS_INTERVAL: Duration = Duration::from_secs(1);
 const SEND_AGAIN_MIN: Duration = Duration::from_millis(100);
 const SEND_AGAIN_MAX: Duration = Duration::from_secs(5);
 /// For the acknowledgement of the terminal update; longer than any agent takes to reduce the container's resources.

@@ -64,7 +64,7 @@ struct Link {
 enum Outgoing {
     Registration(Vec<u8>),
     /// Its writing is told.
-    Update(Vec<u8>),
+    Call(Vec<u8>),
     /// Only look whether the agent is still there.
     Look,
 }
@@ -135,12 +135,24 @@ impl Libprocess {
         }
     }
 
-    /// Sends an update; `next` tells how it went.
+    /// Sends an update or a message for the framework; `next` tells how it went.
     pub(super) fn send(&mut self, call: Call) {
-        let Some(update) = call.update else { return };
-        let message =
-            internal::StatusUpdateMessage { update: self.update(update.status), pid: Some(self.own.to_string()) };
-        if !self.say(&message, Outgoing::Update) {
+        let is_said = if let Some(update) = call.update {
+            let message =
+                internal::StatusUpdateMessage { update: self.update(update.status), pid: Some(self.own.to_string()) };
+            self.say(&message, Outgoing::Call)
+        } else if let Some(call::Message { data }) = call.message {
+            let message = internal::ExecutorToFrameworkMessage {
+                agent_id: self.agent_id.clone(),
+                framework_id: self.framework_id.clone(),
+                executor_id: self.executor_id.clone(),
+                data,
+            };
+            self.say(&message, Outgoing::Call)
+        } else {
+            return;
+        };
+        if !is_said {
             let reason = format!("cannot send an update to {}: no connection", self.agent);
             self.ready.push_back(Input::SendFailed { reason });
         }
@@ -313,7 +325,7 @@ async fn keep_link(
             next = outgoing.recv() => match next {
                 None => return Ok(()),
                 Some(Outgoing::Registration(bytes)) => limited(WRITE_LIMIT, stream.write_all(&bytes)).await?,
-                Some(Outgoing::Update(bytes)) => {
+                Some(Outgoing::Call(bytes)) => {
                     limited(WRITE_LIMIT, stream.write_all(&bytes)).await?;
                     let _ = ear.send(Heard::Written { link: number }).await;
                 }

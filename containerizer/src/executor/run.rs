@@ -100,7 +100,7 @@ impl Owner {
                 event = events.recv() => {
                     let event = event.unwrap_or_else(|| Event::Ended(lost(self.started.take())));
                     match &event {
-                        Event::Pulling(_) => {}
+                        Event::Pulling(_) | Event::OutputAgain => {}
                         Event::Started(started) => self.started = Some(started.clone()),
                         Event::Ended(_) => self.events = None,
                     }

@@ -49,6 +49,11 @@ impl Updates {
         Some(call::Update { status: next.status.clone() })
     }
 
+    /// Whether one was sent and not answered.
+    pub(super) fn is_in_flight(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
     /// The agent took the one in flight; the acknowledgement is still to come.
     pub(super) fn sent(&mut self) {
         self.in_flight = None;

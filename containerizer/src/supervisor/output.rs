@@ -8,13 +8,16 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use futures::StreamExt;
 use rustix::fs::OFlags;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::docker::{Engine, EngineError, Output};
 use crate::environment::Environment;
+use crate::lifecycle::Event;
 
 /// The sandbox's `stdout` and `stderr`, open for appending.
 #[derive(Debug)]
@@ -75,7 +78,14 @@ pub(super) struct Flow {
 
 impl Flow {
     /// Attaches to a container that is created and not yet started; from then on everything is written.
-    pub(super) async fn attach(environment: &Environment, docker_id: &str, files: Files) -> Result<Self, FlowError> {
+    ///
+    /// `events` hears of output after a silence, as long as somebody else holds the channel, too.
+    pub(super) async fn attach(
+        environment: &Environment,
+        docker_id: &str,
+        files: Files,
+        events: mpsc::WeakSender<Event>,
+    ) -> Result<Self, FlowError> {
         // Its own connections: those of another runtime would be driven by that one.
         let engine = Engine::connect(environment)?;
         let docker_id = docker_id.to_owned();
@@ -88,7 +98,7 @@ impl Flow {
                     Ok(output) => {
                         // Nobody listens when the supervisor has given up, here and below.
                         let _ = attached.send(Ok(()));
-                        let _ = finished.send(write(output, files).await);
+                        let _ = finished.send(write(output, files, || tell(&events)).await);
                     }
                     Err(error) => {
                         let _ = attached.send(Err(error));
@@ -110,12 +120,26 @@ pub(super) enum FlowError {
     Thread(#[from] io::Error),
 }
 
-async fn write(output: impl futures::Stream<Item = Result<Output, EngineError>>, files: Files) -> Written {
+/// An executor that is busy is told nothing: this is only to save a framework its waiting.
+fn tell(events: &mpsc::WeakSender<Event>) {
+    if let Some(events) = events.upgrade() {
+        let _ = events.try_send(Event::OutputAgain);
+    }
+}
+
+/// Calls `on_output_again` behind the first bytes that are in their file after a [`SILENCE`].
+async fn write(
+    output: impl futures::Stream<Item = Result<Output, EngineError>>,
+    files: Files,
+    mut on_output_again: impl FnMut(),
+) -> Written {
     let mut stdout = SandboxFile { file: files.stdout, lost_bytes: 0 };
     let mut stderr = SandboxFile { file: files.stderr, lost_bytes: 0 };
     let mut is_whole = true;
     let mut output = std::pin::pin!(output);
+    let mut last_written = Instant::now();
     while let Some(part) = output.next().await {
+        let was_silent = last_written.elapsed() >= SILENCE;
         match part {
             Ok(Output::Stdout(bytes)) => stdout.append(&bytes),
             Ok(Output::Stderr(bytes)) => stderr.append(&bytes),
@@ -125,9 +149,16 @@ async fn write(output: impl futures::Stream<Item = Result<Output, EngineError>>,
                 break;
             }
         }
+        if was_silent {
+            on_output_again();
+        }
+        last_written = Instant::now();
     }
     Written { is_whole, lost_bytes: stdout.lost_bytes + stderr.lost_bytes }
 }
+
+/// So a task that writes all the time causes no messages, and others one a second at most.
+const SILENCE: Duration = Duration::from_secs(1);
 
 struct SandboxFile {
     file: File,
@@ -168,7 +199,7 @@ mod tests {
             Ok(Output::Stderr(Bytes::from_static(b"e"))),
             Ok(Output::Stdout(Bytes::from_static(b"b"))),
         ];
-        let written = write(futures::stream::iter(parts), Files::open(sandbox.path()).unwrap()).await;
+        let written = write(futures::stream::iter(parts), Files::open(sandbox.path()).unwrap(), || {}).await;
         assert_eq!(written, Written { is_whole: true, lost_bytes: 0 });
         assert_eq!(std::fs::read(sandbox.path().join("stdout")).unwrap(), b"a\0\xffb");
         assert_eq!(std::fs::read(sandbox.path().join("stderr")).unwrap(), b"fetched\ne");
@@ -178,7 +209,7 @@ mod tests {
     async fn a_full_disk_costs_bytes_and_nothing_else() {
         let full = || OpenOptions::new().append(true).open("/dev/full").unwrap();
         let parts = [Ok(Output::Stdout(Bytes::from_static(b"abc"))), Ok(Output::Stderr(Bytes::from_static(b"d")))];
-        let written = write(futures::stream::iter(parts), Files { stdout: full(), stderr: full() }).await;
+        let written = write(futures::stream::iter(parts), Files { stdout: full(), stderr: full() }, || {}).await;
         assert_eq!(written, Written { is_whole: true, lost_bytes: 4 });
     }
 
@@ -186,8 +217,23 @@ mod tests {
     async fn output_that_the_engine_breaks_off_is_not_whole() {
         let sandbox = tempfile::tempdir().unwrap();
         let parts = [Ok(Output::Stdout(Bytes::from_static(b"a"))), Err(EngineError::NoInit)];
-        let written = write(futures::stream::iter(parts), Files::open(sandbox.path()).unwrap()).await;
+        let written = write(futures::stream::iter(parts), Files::open(sandbox.path()).unwrap(), || {}).await;
         assert_eq!(written, Written { is_whole: false, lost_bytes: 0 });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn output_after_a_silence_is_told_when_it_is_in_its_file() {
+        let sandbox = tempfile::tempdir().unwrap();
+        // Each part and the pause before it.
+        let parts = [(0, "a"), (999, "b"), (1000, "c"), (1, "d"), (5000, "e")];
+        let parts = futures::stream::iter(parts).then(async |(pause, text)| {
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            Ok(Output::Stdout(Bytes::from_static(text.as_bytes())))
+        });
+        let mut told = Vec::new();
+        let look = || told.push(std::fs::read_to_string(sandbox.path().join("stdout")).unwrap());
+        write(parts, Files::open(sandbox.path()).unwrap(), look).await;
+        assert_eq!(told, ["abc", "abcde"]);
     }
 
     #[test]

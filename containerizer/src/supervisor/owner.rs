@@ -167,7 +167,7 @@ impl Owner {
 
     async fn attach(&self, docker_id: &str) -> Result<Flow, Failure> {
         let files = self.files.try_clone().map_err(|error| Failure::Sandbox { error })?;
-        Ok(Flow::attach(&self.environment, docker_id, files).await?)
+        Ok(Flow::attach(&self.environment, docker_id, files, self.events.downgrade()).await?)
     }
 
     async fn run(&mut self, engine: &Engine, id: &str, flow: Flow, asks: &mut Asks) -> Result<Lived, Failure> {

@@ -481,6 +481,28 @@ fn executors_are_refused_as_mesos_refuses_them() {
 }
 
 #[test]
+fn message_of_an_executor_goes_to_the_master_and_only_of_one_that_has_subscribed() {
+    let mut world = World::new();
+    world.run_and_subscribe(task("t"));
+    let say = |executor: &str| {
+        let message = Some(call::Message { data: b"\xffnews".to_vec() });
+        Input::Call(Box::new(Call { message, ..plain(executor, call::Type::Message) }))
+    };
+    let effects = world.handle(say("t"));
+    let [Effect::Master(message)] = &effects[..] else { panic!("{effects:?}") };
+    let master::Input::ExecutorMessage { agent_id, framework_id, executor_id, data } = &**message else {
+        panic!("{message:?}")
+    };
+    assert_eq!([agent_id, framework_id, executor_id], ["S0", "F", "t"]);
+    assert_eq!(data, b"\xffnews");
+    world.run(task("early"));
+    for executor in ["early", "nobody"] {
+        let effects = world.handle(say(executor));
+        assert!(matches!(&effects[..], [Effect::Reject { .. }]), "{effects:?}");
+    }
+}
+
+#[test]
 fn updates_of_executors_are_checked() {
     let call = |status| Call { update: Some(call::Update { status }), ..plain("t", call::Type::Update) };
     let good = status("t", TaskState::TaskRunning, 1);

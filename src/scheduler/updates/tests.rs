@@ -248,3 +248,48 @@ fn an_unreachable_task_is_asked_about_until_it_returns() {
     assert_eq!(short(&effects), ["status", "Status", "Notice"]);
     assert!(bench.wait(s(600)).is_empty());
 }
+
+fn message(agent: &str, executor: &str, data: &[u8]) -> Event {
+    let message = event::Message {
+        agent_id: AgentId { value: agent.to_owned() },
+        executor_id: ExecutorId { value: executor.to_owned() },
+        data: data.to_vec(),
+    };
+    Event { r#type: Some(event::Type::Message.into()), message: Some(message), ..Event::default() }
+}
+
+fn output_again(task_id: &str) -> Vec<u8> {
+    ExecutorMessage::new(task_id.to_owned(), ExecutorNews::OutputAgain).to_bytes()
+}
+
+#[test]
+fn output_is_told_by_the_executor_of_the_task_and_by_nobody_else() {
+    let mut bench = Bench::launched(&[TaskState::TaskRunning]);
+    let again = [Effect::OutputAgain { task_id: "t".to_owned() }];
+    assert_eq!(bench.event(message("a", "t", &output_again("t"))), again);
+    for foreign in [
+        message("b", "t", &output_again("t")),
+        message("a", "other", &output_again("t")),
+        message("a", "t", &output_again("other")),
+        message("a", "t", b"\xff"),
+        message("a", "t", b""),
+        message("a", "t", br#"{"version":2,"task_id":"t","news":"output_again"}"#),
+        Event { message: None, ..message("a", "t", b"") },
+    ] {
+        assert_eq!(bench.event(foreign), []);
+    }
+    bench.update(status("t", TaskState::TaskFinished));
+    assert_eq!(bench.event(message("a", "t", &output_again("t"))), [], "it is over");
+}
+
+#[test]
+fn output_is_told_of_the_task_as_it_was_added_also_after_a_relaunch() {
+    let mut bench = Bench::launched(&[]);
+    bench.update(from_master("t", TaskState::TaskLost, Reason::InvalidOffers));
+    bench.update(unknown("t"));
+    let effects = bench.offers(vec![offer("p", "a", 1.0, 128.0)]);
+    let wire_id = wire_ids(&effects).remove(0);
+    assert_ne!(wire_id, "t");
+    let effects = bench.event(message("a", &wire_id, &output_again(&wire_id)));
+    assert_eq!(effects, [Effect::OutputAgain { task_id: "t".to_owned() }]);
+}

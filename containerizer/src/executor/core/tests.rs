@@ -106,7 +106,10 @@ fn word(effect: &Effect) -> String {
             let updates: Vec<_> = subscribe.unacknowledged_updates.iter().map(|update| state(&update.status)).collect();
             format!("subscribe tasks[{}] updates[{}]", tasks.join(" "), updates.join(" "))
         }
-        Effect::Send(call) => format!("send {}", state(&call.update.clone().unwrap().status)),
+        Effect::Send(call) => match &call.message {
+            Some(message) => format!("tell {}", String::from_utf8_lossy(&message.data)),
+            None => format!("send {}", state(&call.update.clone().unwrap().status)),
+        },
         Effect::Task(task) => format!("task {}", task.task_id.value),
         Effect::Container(Command::Start) => "start".to_owned(),
         Effect::Container(Command::Stop { grace }) => format!("stop {grace:?}"),
@@ -740,4 +743,57 @@ proptest! {
         let uuids: std::collections::HashSet<_> = world.seen.iter().map(|status| status.uuid.clone()).collect();
         prop_assert_eq!(uuids.len(), world.seen.len());
     }
+}
+
+fn output_again() -> Input {
+    Input::Container(Event::OutputAgain)
+}
+
+const NEWS: &str = r#"tell {"version":1,"task_id":"t","news":"output_again"}"#;
+
+#[test]
+fn output_after_a_silence_is_told_at_once_and_once_a_second_at_most() {
+    let mut rig = Rig::running(|_| {});
+    assert_eq!(rig.take(output_again()), [NEWS]);
+    assert_eq!(rig.take(Input::Sent), [] as [&str; 0]);
+    assert_eq!(rig.take(output_again()), [] as [&str; 0]);
+    rig.now += Duration::from_millis(999);
+    assert_eq!(rig.take(output_again()), [] as [&str; 0]);
+    rig.now += Duration::from_millis(1);
+    assert_eq!(rig.take(output_again()), [NEWS]);
+}
+
+#[test]
+fn news_wait_for_the_call_under_way_and_updates_for_the_news() {
+    let mut rig = Rig::launched(|_| {});
+    assert_eq!(rig.take(started()), ["send RUNNING"]);
+    assert_eq!(rig.take(output_again()), [] as [&str; 0]);
+    assert_eq!(rig.take(Input::Sent), [NEWS]);
+    assert_eq!(rig.take(ended(Cause::Exited { code: 0 }, false)), [] as [&str; 0]);
+    assert_eq!(rig.take(Input::Sent), ["send FINISHED"]);
+}
+
+#[test]
+fn news_that_the_agent_does_not_take_are_not_repeated() {
+    let mut rig = Rig::running(|_| {});
+    rig.take(output_again());
+    assert_eq!(rig.take(Input::SendFailed { reason: "501".to_owned() }), [] as [&str; 0]);
+    assert_eq!(rig.executor.next_timeout(), None);
+    assert_eq!(rig.take(ended(Cause::Exited { code: 0 }, false)), ["send FINISHED"]);
+}
+
+#[test]
+fn news_are_told_to_nobody_while_the_agent_is_away_or_when_the_end_is_told() {
+    let mut rig = Rig::running(|_| {});
+    rig.take(Input::Disconnected { reason: "gone".to_owned() });
+    assert_eq!(rig.take(output_again()), [] as [&str; 0]);
+    rig.wait();
+    assert_eq!(rig.take(subscribed(false)), [] as [&str; 0]);
+
+    let mut rig = Rig::launched(|_| {});
+    rig.take(started());
+    rig.take(output_again());
+    rig.take(ended(Cause::Exited { code: 0 }, false));
+    assert_eq!(rig.take(Input::Sent), ["send FINISHED"]);
+    assert_eq!(rig.take(output_again()), [] as [&str; 0]);
 }

@@ -5,10 +5,11 @@
 use std::collections::BTreeMap;
 
 use proto::mesos::{TaskState, TaskStatus};
+use proto::record::{ExecutorMessage, ExecutorNews};
 
 use super::*;
 use crate::executor::rig::Rig;
-use crate::lifecycle::Command;
+use crate::lifecycle::{Command, Event};
 
 /// What changed on the wire between versions.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -317,4 +318,20 @@ async fn an_agent_with_tls_is_refused_with_the_way_out() {
     let environment = Environment { is_tls: true, ..agent.environment(true) };
     let Err(error) = Libprocess::new(&environment).await else { panic!("there is no TLS") };
     assert!(error.to_string().contains("HTTP API"), "{error}");
+}
+
+#[tokio::test]
+async fn output_after_a_silence_is_told_to_the_framework() {
+    for version in VERSIONS {
+        let mut agent = Agent::start(version).await;
+        let rig = agent.running(true).await;
+        rig.events.send(Event::OutputAgain).await.unwrap();
+        let message: internal::ExecutorToFrameworkMessage = agent.expect().await;
+        let ids = [&message.agent_id.value, &message.framework_id.value, &message.executor_id.value];
+        assert_eq!(ids, ["a", "f", "t"]);
+        assert_eq!(message.data, ExecutorMessage::new("t".to_owned(), ExecutorNews::OutputAgain).to_bytes());
+        rig.end(0, false).await;
+        assert_eq!(agent.acknowledged_status().await, TaskState::TaskFinished, "the news are not in its way");
+        rig.finished().await;
+    }
 }
