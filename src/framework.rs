@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use url::Url;
 use uuid::Uuid;
 
+use crate::cidfile::CidFile;
 use crate::display::{Display, Stream};
 use crate::exit::Outcome;
 use crate::job::Job;
@@ -162,6 +163,7 @@ struct Shell {
     shown_behind: [u64; 2],
     tail: Option<RunningTail>,
     record: Option<TaskRecord>,
+    cidfile: Option<CidFile>,
     has_task_run: bool,
     outcome: Option<Outcome>,
     signals_seen: u32,
@@ -183,7 +185,8 @@ impl Shell {
         let client = Client::new(ClientOptions::default()).map_err(|error| chain(&error))?;
         let mut framework = job.framework.clone();
         // `master` takes away what the leader's version does not know.
-        for known in [capability::Type::TaskKillingState, capability::Type::PartitionAware] {
+        let always = [capability::Type::TaskKillingState, capability::Type::PartitionAware];
+        for known in always.into_iter().chain(job.capabilities()) {
             framework.capabilities.push(Capability { r#type: Some(known.into()) });
         }
         let config = Config {
@@ -193,6 +196,7 @@ impl Shell {
             can_suppress: true,
             connect_timeout: job.connect_timeout,
         };
+        let cidfile = job.cidfile.as_deref().map(CidFile::create).transpose()?;
         let no_sink = |error| format!("cannot write the task's output: {error}");
         Ok(Self {
             calls: Calls::new(client.clone()),
@@ -200,6 +204,7 @@ impl Shell {
             scheduler: Scheduler::new(config),
             stdout: Sink::stdout(Some(display.make_way())).map_err(no_sink)?,
             stderr: Sink::stderr(Some(display.make_way())).map_err(no_sink)?,
+            cidfile,
             job,
             client,
             masters,
@@ -410,6 +415,9 @@ impl Shell {
     }
 
     fn watch_status(&mut self, status: &mesos::TaskStatus) {
+        if let Some(Err(text)) = self.cidfile.as_mut().map(|file| file.learn(status)) {
+            self.show(&Update::Notice(text));
+        }
         if let Some(record) = status.data.as_deref().and_then(TaskRecord::parse) {
             self.record = Some(record);
         }

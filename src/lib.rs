@@ -8,13 +8,16 @@
 //!                                  |-> tail -> output: sandbox files -> exact bytes on stdout and stderr
 //!                                  |-> display: Update stream -> one terminal line, plain lines or json
 //!                                  `-> exit: outcome -> exit code
+//! cidfile: the engine's id of the container in a file; dry_run: what would be launched
 //! local: --master=local: master (PURE) + agent + HTTP face, reached over loopback like any other master
 //! crate containerizer: what runs on an agent (docker-containerizer, docker-executor)
 //! crate proto: what is said on the wire
 //! ```
 
+pub mod cidfile;
 pub mod cli;
 pub mod display;
+pub mod dry_run;
 pub mod exit;
 pub mod framework;
 pub mod job;

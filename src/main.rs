@@ -13,7 +13,7 @@ use launch_container::cli::{Cli, Stop};
 use launch_container::display::{Display, Stderr, failure_line};
 use launch_container::job::Job;
 use launch_container::role::{LocalCli, Role};
-use launch_container::{exit, framework, local};
+use launch_container::{dry_run, exit, framework, local};
 use tracing::Level;
 
 fn main() -> ExitCode {
@@ -32,6 +32,14 @@ fn launch(cli: Cli) -> ExitCode {
         Err(error) => return fail(&error.to_string()),
     };
     log_to_stderr(job.messages.verbosity);
+    if job.is_dry_run
+        && let Err(error) = dry_run::print_task(&job, std::io::stdout().lock())
+    {
+        return fail(&format!("cannot print the task: {error}"));
+    }
+    if job.is_dry_run {
+        return ExitCode::SUCCESS;
+    }
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(failure) => return failure,

@@ -25,9 +25,20 @@ pub fn to_value<M: Message>(full_name: &str, message: &M) -> Result<Value, JsonE
 /// # Errors
 /// When the text is no JSON, or a value does not fit its field.
 pub fn from_slice<M: Message + Default>(full_name: &str, json: &[u8]) -> Result<M, JsonError> {
+    read(full_name, json, &DeserializeOptions::new().deny_unknown_fields(false))
+}
+
+/// As [`from_slice`], for what a person wrote: a field or enum name that is not known is an error.
+///
+/// # Errors
+/// As those of [`from_slice`].
+pub fn from_slice_strict<M: Message + Default>(full_name: &str, json: &[u8]) -> Result<M, JsonError> {
+    read(full_name, json, &DeserializeOptions::new())
+}
+
+fn read<M: Message + Default>(full_name: &str, json: &[u8], options: &DeserializeOptions) -> Result<M, JsonError> {
     let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let options = DeserializeOptions::new().deny_unknown_fields(false);
-    DynamicMessage::deserialize_with_options(descriptor(full_name)?, &mut deserializer, &options)
+    DynamicMessage::deserialize_with_options(descriptor(full_name)?, &mut deserializer, options)
         .and_then(|message| deserializer.end().map(|()| message))
         .map_err(|source| JsonError::Read { full_name: full_name.to_owned(), source })?
         .transcode_to()

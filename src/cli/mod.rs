@@ -3,6 +3,7 @@
 //! Spelling and meaning follow `docker run` where it has the same option. Nothing is looked up here (files, environment,
 //! users): [`crate::job`] does that. `docs/command-line.md` describes every option; a test compares.
 
+mod docker;
 mod usage;
 mod values;
 mod words;
@@ -11,10 +12,15 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum};
+use proto::resources::Resources;
 
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, ValueEnum};
+
+pub use docker::DockerOptions;
 pub use usage::Stop;
-pub use values::{Assignment, Cpus, Limit, Megabytes, Network, Protocol, PublishedPort, Volume};
+pub use values::{Assignment, Cpus, Limit, Megabytes, Mount, Network, Protocol, PublishedPort, Volume};
 
 const CLUSTER: &str = "Cluster";
 const RESOURCES: &str = "Resources";
@@ -30,6 +36,26 @@ pub enum Format {
     Text,
     /// For programs: one JSON object per event
     Json,
+}
+
+/// Whose way to run the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Containerizer {
+    /// The Docker engine of the agent
+    #[default]
+    Docker,
+    /// The agent's own universal runtime (`--image_providers=docker`)
+    Mesos,
+}
+
+/// When the agent pulls the image. `never` is not among them: an agent always pulls what it does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Pull {
+    /// When the agent does not have it
+    #[default]
+    Missing,
+    /// Always
+    Always,
 }
 
 /// Launches one container on a Mesos cluster, streams its output and exits with its code.
@@ -56,6 +82,18 @@ pub struct Cli {
     #[arg(long, value_name = "NAME", help_heading = CLUSTER)]
     pub name: Option<String>,
 
+    /// Name of the framework [default: launch-container and the task's name]
+    #[arg(long, value_name = "NAME", help_heading = CLUSTER)]
+    pub framework_name: Option<String>,
+
+    /// Take the task from a file with the JSON of Mesos' TaskInfo, in place of IMAGE, CMD and the options that describe it
+    #[arg(long, value_name = "FILE", help_heading = CLUSTER)]
+    pub task: Option<PathBuf>,
+
+    /// Launch nothing: print the task as JSON on stdout, and on stderr which agents could run it
+    #[arg(long, help_heading = CLUSTER)]
+    pub dry_run: bool,
+
     /// Processors; fractions down to 0.001
     #[arg(long, value_name = "NUMBER", default_value = "1", allow_negative_numbers = true, help_heading = RESOURCES)]
     pub cpus: Cpus,
@@ -67,13 +105,34 @@ pub struct Cli {
         default_value = "256",
         value_parser = values::memory,
         allow_negative_numbers = true,
+        overrides_with = "memory",
         help_heading = RESOURCES
     )]
     pub mem: Megabytes,
 
+    /// As --mem, with docker run's meaning: a plain number counts bytes
+    #[arg(
+        short,
+        long,
+        value_name = "BYTES",
+        value_parser = values::docker_memory,
+        allow_negative_numbers = true,
+        overrides_with = "mem",
+        help_heading = RESOURCES
+    )]
+    pub memory: Option<Megabytes>,
+
     /// Disk space for the sandbox, written as for --mem [default: none asked for]
     #[arg(long, value_name = "MB", allow_negative_numbers = true, help_heading = RESOURCES)]
     pub disk: Option<Megabytes>,
+
+    /// Number of GPUs
+    #[arg(long, value_name = "NUMBER", value_parser = values::gpus, help_heading = RESOURCES)]
+    pub gpus: Option<u32>,
+
+    /// Resources as Mesos writes them, such as cpus:2;mem:512;gpus:1; each wins over the option of its own
+    #[arg(long, value_name = "RESOURCES", help_heading = RESOURCES)]
+    pub resources: Option<Resources>,
 
     /// Make a port of the container reachable on the agent, where it must be among the offered ports; /udp for UDP
     #[arg(short, long, value_name = "HOSTPORT:PORT[/tcp|udp]", help_heading = RESOURCES)]
@@ -91,9 +150,38 @@ pub struct Cli {
     #[arg(short, long, value_name = "HOST:CONTAINER[:ro|rw]", help_heading = CONTAINER)]
     pub volume: Vec<Volume>,
 
+    /// Mount as docker run writes it: type=bind, type=volume or type=tmpfs, with source, target and readonly
+    #[arg(long, value_name = "KEY=VALUE,...", help_heading = CONTAINER)]
+    pub mount: Vec<Mount>,
+
+    /// Volumes as mesos-execute takes them: a JSON list of Mesos' Volume, or file:///PATH of one
+    #[arg(long, value_name = "JSON", help_heading = CONTAINER)]
+    pub volumes: Option<String>,
+
     /// Network: bridge, host, none or the name of one made with docker network create
-    #[arg(long, value_name = "NETWORK", default_value = "bridge", help_heading = CONTAINER)]
-    pub network: Network,
+    /// [default: bridge, with --containerizer=mesos host]
+    #[arg(long, visible_alias = "net", value_name = "NETWORK", help_heading = CONTAINER)]
+    pub network: Option<Network>,
+
+    /// Networks to join by name, with commas between: several only with --containerizer=mesos
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', help_heading = CONTAINER)]
+    pub networks: Vec<String>,
+
+    /// Host name in the container
+    #[arg(long, value_name = "NAME", help_heading = CONTAINER)]
+    pub hostname: Option<String>,
+
+    /// Label of the task and of its container
+    #[arg(short, long, value_name = "KEY[=VALUE]", help_heading = CONTAINER)]
+    pub label: Vec<Assignment>,
+
+    /// File that the agent fetches into the task's sandbox before it runs
+    #[arg(long, value_name = "URI", help_heading = CONTAINER)]
+    pub uri: Vec<String>,
+
+    /// As --uri, several with commas between
+    #[arg(long, value_name = "URI,...", value_delimiter = ',', help_heading = CONTAINER)]
+    pub uris: Vec<String>,
 
     /// User in the container: NAME or UID, and perhaps :GROUP [default: the image's]
     #[arg(short, long, value_name = "USER", help_heading = CONTAINER)]
@@ -111,9 +199,46 @@ pub struct Cli {
     #[arg(long, help_heading = CONTAINER)]
     pub privileged: bool,
 
-    /// Pull the image even if the agent has it
+    /// Pull the image even if the agent has it; the same as --pull=always
     #[arg(long, help_heading = CONTAINER)]
     pub force_pull: bool,
+
+    /// When the agent pulls the image: missing or always
+    #[arg(
+        long,
+        value_name = "WHEN",
+        default_value = "missing",
+        value_parser = values::pull,
+        help_heading = CONTAINER
+    )]
+    pub pull: Pull,
+
+    /// Whose way to run the image: docker, or mesos for the agent's own runtime
+    #[arg(
+        long,
+        value_enum,
+        hide_possible_values = true,
+        value_name = "NAME",
+        default_value = "docker",
+        help_heading = CONTAINER
+    )]
+    pub containerizer: Containerizer,
+
+    /// Run in the agent's own file system, with --containerizer=mesos: every word is of CMD
+    #[arg(long, help_heading = CONTAINER)]
+    pub no_image: bool,
+
+    /// Write the engine's id of the container to a file that must not be there yet
+    #[arg(long, value_name = "FILE", help_heading = CONTAINER)]
+    pub cidfile: Option<PathBuf>,
+
+    /// Nothing to ask for: the agent always removes the container
+    #[arg(long, help_heading = CONTAINER)]
+    pub rm: bool,
+
+    /// What docker run knows beside it, as it is.
+    #[command(flatten)]
+    pub docker: DockerOptions,
 
     /// Any other option of docker run, by its long name without dashes: cap-add=NET_ADMIN
     #[arg(long, value_name = "KEY=VALUE", help_heading = CONTAINER)]
@@ -131,8 +256,8 @@ pub struct Cli {
     pub kill_grace: Duration,
 
     /// Kill the task when it has run that long, and exit with 124 [default: no limit]
-    #[arg(long, value_name = "TIME", value_parser = values::limit, allow_negative_numbers = true,
-          help_heading = LIMITS)]
+    #[arg(long, visible_alias = "kill-after", value_name = "TIME", value_parser = values::limit,
+          allow_negative_numbers = true, help_heading = LIMITS)]
     pub timeout: Option<Limit>,
 
     /// Give up, with 124, when no offer fits for that long [default: no limit]
@@ -158,7 +283,7 @@ pub struct Cli {
     pub verbose: u8,
 
     /// Image as docker run takes it
-    #[arg(value_name = "IMAGE")]
+    #[arg(value_name = "IMAGE", default_value = "", hide_default_value = true, required_unless_present_any = ["task", "no_image"])]
     pub image: String,
 
     /// One word is a command of the image's shell, several are a program and its arguments, none runs the image's
@@ -175,12 +300,52 @@ impl Cli {
     pub fn parse_words(words: impl IntoIterator<Item = OsString>) -> Result<Self, Stop> {
         let mut command = Self::command();
         command.build();
-        let words = words::with_options_ended(&command, words.into_iter().collect());
+        let words: Vec<OsString> = words.into_iter().collect();
+        if let Some(name) = words::first_unknown(&command, &words)
+            && let Some(why) = docker::refusal(&name)
+        {
+            let dashes = if name.chars().count() == 1 { "-" } else { "--" };
+            let message = format!("docker run's {dashes}{name} cannot be had on Mesos: {why}");
+            return Err(Stop::usage("launch-container", crate::exit::FAILED, &message));
+        }
+        let words = words::with_options_ended(&command, words);
         let words = std::iter::once(OsString::from(command.get_name())).chain(words);
         command
             .try_get_matches_from_mut(words)
+            .and_then(|matches| task_alone(&command, matches))
             .and_then(|mut matches| Self::from_arg_matches_mut(&mut matches))
             .map_err(|error| Stop::from_clap("launch-container", crate::exit::FAILED, &error))
+            .map(Self::without_image)
+    }
+
+    /// With `--no-image` the first operand is of the command.
+    fn without_image(mut self) -> Self {
+        if self.no_image && !self.image.is_empty() {
+            self.cmd.insert(0, std::mem::take(&mut self.image));
+        }
+        self
+    }
+}
+
+/// With `--task` the file says what an option would.
+fn task_alone(command: &clap::Command, matches: ArgMatches) -> Result<ArgMatches, clap::Error> {
+    if !matches.contains_id("task") {
+        return Ok(matches);
+    }
+    let describes_task = |arg: &&clap::Arg| {
+        matches!(arg.get_help_heading(), Some(RESOURCES | CONTAINER))
+            && arg.get_id() != "label"
+            && arg.get_id() != "cidfile"
+            || arg.is_positional()
+    };
+    let is_given = |arg: &&clap::Arg| matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
+    match command.get_arguments().filter(describes_task).find(is_given) {
+        None => Ok(matches),
+        Some(arg) => {
+            let name = arg.get_long().map_or_else(|| arg.get_id().as_str().to_uppercase(), |long| format!("--{long}"));
+            let message = format!("{name} is said by the file of --task; change it there");
+            Err(clap::Error::raw(ErrorKind::ArgumentConflict, message))
+        }
     }
 }
 
@@ -225,7 +390,7 @@ mod tests {
     fn an_image_may_be_all_there_is() {
         let cli = parse(&["busybox"]);
         assert_eq!((cli.image.as_str(), cli.cmd.len()), ("busybox", 0));
-        assert_eq!((cli.cpus.milli, cli.mem, cli.network), (1000, Megabytes(256), Network::Bridge));
+        assert_eq!((cli.cpus.milli, cli.mem, cli.network), (1000, Megabytes(256), None));
         assert_eq!((cli.kill_grace, cli.connect_timeout.0), (Duration::from_secs(10), Some(Duration::from_secs(30))));
     }
 
@@ -276,6 +441,37 @@ mod tests {
         assert_eq!(cli.connect_timeout, Limit(None));
         assert_eq!((cli.format, cli.verbose), (Format::Json, 2));
         assert_eq!(cli.docker_param.len(), 1);
+    }
+
+    #[test]
+    fn with_a_task_file_nothing_else_describes_the_task() {
+        let cli = parse(&["--task=t.json", "--label=a=b", "--timeout=5"]);
+        assert_eq!((cli.task, cli.image), (Some("t.json".into()), String::new()));
+        for words in [&["--task=t.json", "image"][..], &["--task=t.json", "--mem=64"], &["--task=t.json", "--init"]] {
+            let text = Cli::parse_words(words.iter().map(Into::into)).unwrap_err().text;
+            assert!(text.contains("said by the file of --task") && text.lines().count() == 1, "{text}");
+        }
+        let text = Cli::parse_words(["--quiet".into()]).unwrap_err().text;
+        assert!(text.contains("IMAGE"), "{text}");
+    }
+
+    #[test]
+    fn the_last_of_mem_and_memory_wins() {
+        let memory = |words: &[&str]| {
+            let cli = parse(words);
+            (cli.mem.0, cli.memory.map(|memory| memory.0))
+        };
+        assert_eq!(memory(&["--mem=64", "--memory=1g", "image"]).1, Some(1024));
+        assert_eq!(memory(&["-m1g", "--mem=64", "image"]), (64, None));
+    }
+
+    #[test]
+    fn mesos_executes_spellings_are_taken() {
+        let cli =
+            parse(&["--kill-after=90secs", "--resources=cpus:2;mem:64", "--uris=a,b", "--networks=blue", "image"]);
+        assert_eq!(cli.timeout, Some(Limit(Some(Duration::from_secs(90)))));
+        assert_eq!((cli.uris.len(), cli.networks.len()), (2, 1));
+        assert_eq!(cli.resources.unwrap().to_string(), "cpus:2;mem:64");
     }
 
     #[test]

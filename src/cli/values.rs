@@ -7,6 +7,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::Pull;
+
 /// A share of processors in thousandths, as fine as Mesos counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cpus {
@@ -74,14 +76,48 @@ impl fmt::Display for Megabytes {
     }
 }
 
-/// What `--mem` takes: at least what the engine accepts as a limit (6 MB since Docker 20.10).
+/// What the engine accepts as a limit, since Docker 20.10.
+const MEMORY_MIN: Megabytes = Megabytes(6);
+
+/// What `--mem` takes: at least what the engine accepts.
 pub(super) fn memory(text: &str) -> Result<Megabytes, String> {
-    const MIN: Megabytes = Megabytes(6);
     let memory = text.parse::<Megabytes>()?;
-    if memory < MIN {
-        return Err(format!("less than the {MIN} MB that Docker needs; a plain number counts MB"));
+    if memory < MEMORY_MIN {
+        return Err(format!("less than the {MEMORY_MIN} MB that Docker needs; a plain number counts MB"));
     }
     Ok(memory)
+}
+
+/// What `--memory` takes: `docker run` counts a plain number in bytes.
+pub(super) fn docker_memory(text: &str) -> Result<Megabytes, String> {
+    let is_plain = !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
+    let memory = if is_plain { format!("{text}b").parse()? } else { text.parse::<Megabytes>()? };
+    if memory < MEMORY_MIN {
+        return Err(format!(
+            "less than the {MEMORY_MIN} MB that Docker needs; a plain number counts bytes, as in docker run, with --mem it counts MB"
+        ));
+    }
+    Ok(memory)
+}
+
+/// What `--gpus` takes.
+pub(super) fn gpus(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(gpus @ 1..) => Ok(gpus),
+        _ => Err("give a whole number of at least 1; on Mesos a task has the GPUs it asked for".to_owned()),
+    }
+}
+
+/// What `--pull` takes.
+pub(super) fn pull(text: &str) -> Result<Pull, String> {
+    match text {
+        "missing" => Ok(Pull::Missing),
+        "always" => Ok(Pull::Always),
+        "never" => Err("an agent always pulls what it does not have; name the image by a name that no registry has, \
+                        and choose agents that have it with --constraint"
+            .to_owned()),
+        _ => Err("it is missing or always".to_owned()),
+    }
 }
 
 /// 10 years; what is longer was mistyped, and would overflow the clock.
@@ -143,6 +179,68 @@ impl FromStr for Volume {
             return Err(format!("'{container_path}' is not an absolute path below / in the container; {ACCEPTED}"));
         }
         Ok(Self { host_path: host_path.to_owned(), container_path: container_path.to_owned(), is_read_only })
+    }
+}
+
+/// What `--mount` describes, in the form that every agent understands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mount {
+    /// `type=bind`: a directory or file of the agent.
+    Bind(Volume),
+    /// `type=volume`: docker run's `--volume` with the engine's volume, perhaps without a name.
+    Volume(String),
+    /// `type=tmpfs`: docker run's `--tmpfs`.
+    Tmpfs(String),
+}
+
+impl FromStr for Mount {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (mut kind, mut source, mut target, mut is_read_only) = ("volume", None, None, false);
+        let mut options = Vec::new();
+        for field in text.split(',') {
+            let (key, value) = field.split_once('=').map_or((field, None), |(key, value)| (key, Some(value)));
+            let needed = || value.filter(|value| !value.is_empty()).ok_or_else(|| format!("'{key}' has no value"));
+            match key {
+                "type" => kind = needed()?,
+                "source" | "src" => source = Some(needed()?),
+                "target" | "dst" | "destination" => target = Some(needed()?),
+                "readonly" | "ro" => match value {
+                    None | Some("true" | "1") => is_read_only = true,
+                    Some("false" | "0") => is_read_only = false,
+                    Some(_) => return Err(format!("'{key}' is true or false")),
+                },
+                "tmpfs-size" => options.push(format!("size={}", needed()?)),
+                "tmpfs-mode" => options.push(format!("mode={}", needed()?)),
+                "bind-propagation" | "volume-nocopy" | "volume-driver" | "volume-opt" | "volume-label"
+                | "consistency" => {
+                    return Err(format!("'{key}' cannot travel through Mesos; use --docker-param=volume=..."));
+                }
+                _ => return Err(format!("unknown key '{key}'; give type, source, target and readonly")),
+            }
+        }
+        let target =
+            target.filter(|target| target.starts_with('/')).ok_or("give an absolute target=PATH in the container")?;
+        let mode = if is_read_only { ":ro" } else { "" };
+        match (kind, source) {
+            ("bind", Some(source)) => format!("{source}:{target}{mode}").parse().map(Self::Bind),
+            ("bind", None) => Err("a bind mount needs source=PATH on the agent".to_owned()),
+            ("volume", source) if source.is_some_and(|source| source.contains(['/', ':'])) => {
+                Err("the source of type=volume is a volume's name; give type=bind for a path".to_owned())
+            }
+            ("volume", Some(source)) => Ok(Self::Volume(format!("{source}:{target}{mode}"))),
+            ("volume", None) => Ok(Self::Volume(target.to_owned())),
+            ("tmpfs", None) => {
+                if is_read_only {
+                    options.push("ro".to_owned());
+                }
+                let options = if options.is_empty() { String::new() } else { format!(":{}", options.join(",")) };
+                Ok(Self::Tmpfs(format!("{target}{options}")))
+            }
+            ("tmpfs", Some(_)) => Err("a tmpfs has no source".to_owned()),
+            (kind, _) => Err(format!("unknown type '{kind}'; it is bind, volume or tmpfs")),
+        }
     }
 }
 
@@ -348,6 +446,38 @@ mod tests {
         for wrong in ["", "/a", "name:/b", "./a:/b", "/a:b", "/a:/", "/a:/b:z", "/a:/b:ro:x", ":/b", "/a:"] {
             assert!(wrong.parse::<Volume>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn mounts_are_written_as_in_docker_run() {
+        let bind = "type=bind,source=/a,target=/b,readonly".parse();
+        assert_eq!(bind, Ok(Mount::Bind("/a:/b:ro".parse().unwrap())));
+        assert_eq!("source=data,dst=/b".parse(), Ok(Mount::Volume("data:/b".to_owned())));
+        assert_eq!("type=volume,dst=/b".parse(), Ok(Mount::Volume("/b".to_owned())));
+        let tmpfs = "type=tmpfs,destination=/run,tmpfs-size=64m,tmpfs-mode=1777".parse();
+        assert_eq!(tmpfs, Ok(Mount::Tmpfs("/run:size=64m,mode=1777".to_owned())));
+        for wrong in [
+            "",
+            "type=bind,target=/b",
+            "type=bind,source=a,target=/b",
+            "source=/a,target=/b",
+            "type=npipe,target=/b",
+            "type=tmpfs,source=x,target=/b",
+            "source=a",
+            "source=a,target=b",
+            "source=a,target=/b,consistency=cached",
+            "source=a,target=/b,colour=red",
+            "source,target=/b",
+        ] {
+            assert!(wrong.parse::<Mount>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn memory_in_dockers_spelling_counts_plain_numbers_in_bytes() {
+        assert_eq!(docker_memory("268435456"), Ok(Megabytes(256)));
+        assert_eq!(docker_memory("512m"), Ok(Megabytes(512)));
+        assert!(docker_memory("512").unwrap_err().contains("counts bytes"));
     }
 
     #[test]

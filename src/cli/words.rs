@@ -18,42 +18,75 @@ pub(super) fn with_options_ended(command: &Command, mut words: Vec<OsString>) ->
 
 /// The index of IMAGE, if the words before it can be read and do not end the options themselves.
 fn first_operand(command: &Command, words: &[OsString]) -> Option<usize> {
+    match end(command, words) {
+        End::Operand(index) => Some(index),
+        End::Unknown(_) | End::Dashes => None,
+    }
+}
+
+/// The first option that `command` does not know, without its dashes and value: a long name or one letter.
+pub(super) fn first_unknown(command: &Command, words: &[OsString]) -> Option<String> {
+    match end(command, words) {
+        End::Unknown(name) => Some(name),
+        End::Operand(_) | End::Dashes => None,
+    }
+}
+
+/// Where options end.
+enum End {
+    /// At this word.
+    Operand(usize),
+    /// At an option that is not known.
+    Unknown(String),
+    /// At `--`, or with the last word.
+    Dashes,
+}
+
+fn end(command: &Command, words: &[OsString]) -> End {
     let mut index = 0;
     while let Some(word) = words.get(index) {
         let bytes = word.as_encoded_bytes();
         let takes_next_word = match bytes {
-            b"--" => return None,
-            [b'-', b'-', name @ ..] => long_takes_next_word(command, name)?,
-            [b'-', _, ..] => shorts_take_next_word(command, word)?,
-            _ => return Some(index),
+            b"--" => return End::Dashes,
+            [b'-', b'-', name @ ..] => long_takes_next_word(command, name),
+            [b'-', _, ..] => shorts_take_next_word(command, word),
+            _ => return End::Operand(index),
         };
-        index += if takes_next_word { 2 } else { 1 };
+        match takes_next_word {
+            Ok(takes_next_word) => index += if takes_next_word { 2 } else { 1 },
+            Err(name) => return End::Unknown(name),
+        }
     }
-    None
+    End::Dashes
 }
 
-/// Whether the value of `--NAME` is the next word; `None` for an unknown name.
-fn long_takes_next_word(command: &Command, name: &[u8]) -> Option<bool> {
+/// Whether the value of `--NAME` is the next word; an unknown name is the error.
+fn long_takes_next_word(command: &Command, name: &[u8]) -> Result<bool, String> {
     let (name, has_value) = match name.iter().position(|byte| *byte == b'=') {
         Some(end) => (&name[..end], true),
         None => (name, false),
     };
-    let arg = command.get_arguments().find(|arg| arg.get_long().is_some_and(|long| long.as_bytes() == name))?;
-    Some(!has_value && takes_value(arg))
+    let is_name = |long: &str| long.as_bytes() == name;
+    let has_name = |arg: &&Arg| {
+        arg.get_long().is_some_and(is_name) || arg.get_all_aliases().is_some_and(|all| all.into_iter().any(is_name))
+    };
+    let arg = command.get_arguments().find(has_name).ok_or_else(|| String::from_utf8_lossy(name).into_owned())?;
+    Ok(!has_value && takes_value(arg))
 }
 
 /// Whether the last of the options in `-abc` takes the next word; the rest of the word behind an option that takes a value is
-/// its value.
-fn shorts_take_next_word(command: &Command, word: &OsStr) -> Option<bool> {
+/// its value. An unknown letter is the error.
+fn shorts_take_next_word(command: &Command, word: &OsStr) -> Result<bool, String> {
     let word = word.to_string_lossy();
     let mut shorts = word.chars().skip(1);
     while let Some(short) = shorts.next() {
-        let arg = command.get_arguments().find(|arg| arg.get_short() == Some(short))?;
+        let arg =
+            command.get_arguments().find(|arg| arg.get_short() == Some(short)).ok_or_else(|| short.to_string())?;
         if takes_value(arg) {
-            return Some(shorts.next().is_none());
+            return Ok(shorts.next().is_none());
         }
     }
-    Some(false)
+    Ok(false)
 }
 
 fn takes_value(arg: &Arg) -> bool {

@@ -3,14 +3,18 @@
 //! After this no file, environment variable or user name is read for the launch any more. How each option travels (most as
 //! options of the stock docker executor, so that any agent understands them) is decided here and nowhere else.
 
+mod container;
 mod environment;
 mod task;
 
 use std::ffi::OsString;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use proto::mesos;
+use proto::mesos::framework_info::capability;
+use proto::resources::Resources;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -28,10 +32,14 @@ const FAILOVER_TIMEOUT: Duration = Duration::from_secs(120);
 pub struct Job {
     /// `--name`, or the image's last component.
     pub name: String,
-    /// As given.
+    /// As given; empty without one.
     pub image: String,
-    /// `--mem`.
+    /// What the task asks for.
     pub memory: Megabytes,
+    /// `--cidfile`
+    pub cidfile: Option<PathBuf>,
+    /// `--dry-run`
+    pub is_dry_run: bool,
     /// The task; its resources are the need.
     pub task: scheduler::Task,
     /// What to subscribe with; no id and no capabilities yet: those depend on the master's version.
@@ -81,6 +89,14 @@ pub enum JobError {
         /// Why, and what is accepted.
         why: &'static str,
     },
+    /// An option of the Docker engine with `--containerizer=mesos`.
+    #[error("{option} is not possible with --containerizer=mesos: {way}")]
+    EngineOnly {
+        /// `--privileged`
+        option: String,
+        /// What to do instead.
+        way: String,
+    },
     /// `--env` or `--env-file`.
     #[error(transparent)]
     Environment(#[from] EnvironmentError),
@@ -126,13 +142,21 @@ impl Job {
         Ok(Self {
             framework: framework(&cli, &name, surroundings)?,
             name,
-            image: cli.image,
-            memory: cli.mem,
+            memory: memory(&task.info),
+            image: if cli.task.is_some() { image(&task.info) } else { cli.image },
+            cidfile: cli.cidfile,
+            is_dry_run: cli.dry_run,
             task,
             master,
             connect_timeout: cli.connect_timeout.0,
             messages: Messages { format: cli.format, is_quiet: cli.quiet, verbosity: cli.verbose },
         })
+    }
+
+    /// What the framework must say to be offered what the task needs.
+    pub fn capabilities(&self) -> Vec<capability::Type> {
+        let needs_gpus = self.task.info.resources.iter().any(|resource| resource.name == "gpus");
+        needs_gpus.then_some(capability::Type::GpuResources).into_iter().collect()
     }
 
     /// The id of the task, as given to the scheduler.
@@ -152,13 +176,26 @@ impl fmt::Debug for Job {
     }
 }
 
+fn memory(info: &mesos::TaskInfo) -> Megabytes {
+    let milli = Resources::from(info.resources.as_slice()).scalar("mem").milli();
+    Megabytes(u64::try_from(milli / 1000).unwrap_or_default())
+}
+
+/// The image of a task that came from a file.
+fn image(info: &mesos::TaskInfo) -> String {
+    let container = info.container.as_ref().or_else(|| info.executor.as_ref()?.container.as_ref());
+    let docker = container.and_then(|container| container.docker.as_ref()).map(|docker| docker.image.clone());
+    let of_mesos = || Some(container?.mesos.as_ref()?.image.as_ref()?.docker.as_ref()?.name.clone());
+    docker.or_else(of_mesos).unwrap_or_default()
+}
+
 fn framework(cli: &Cli, name: &str, surroundings: &Surroundings<'_>) -> Result<mesos::FrameworkInfo, JobError> {
     if let Some(role) = &cli.role {
         check_role(role)?;
     }
     Ok(mesos::FrameworkInfo {
         user: surroundings.user.clone(),
-        name: format!("launch-container {name}"),
+        name: cli.framework_name.clone().unwrap_or_else(|| format!("launch-container {name}")),
         failover_timeout: Some(FAILOVER_TIMEOUT.as_secs_f64()),
         // A task outlives the restart of its agent.
         checkpoint: Some(true),

@@ -1,16 +1,19 @@
 //! The `TaskInfo` for a command line, in the shape that the stock docker executor and our containerizer both understand.
 
+use std::path::Path;
 use std::time::Duration;
 
-use proto::mesos::container_info::{self, DockerInfo, docker_info};
+use proto::mesos::command_info::Uri;
 use proto::mesos::{
-    AgentId, CommandInfo, ContainerInfo, DurationInfo, Environment, KillPolicy, Label, Labels, NetworkInfo, Parameter,
-    Resource, TaskId, TaskInfo, Volume, environment, value, volume,
+    AgentId, CommandInfo, DurationInfo, Environment, KillPolicy, Label, Labels, Resource, TaskId, TaskInfo,
+    environment, value,
 };
+use proto::resources::Resources;
 
 use super::environment::Variables;
-use super::{JobError, Surroundings};
-use crate::cli::{Cli, Network, PublishedPort};
+use super::{JobError, Surroundings, container};
+use crate::cli::{Assignment, Cli, Containerizer, PublishedPort};
+use crate::master::chain;
 
 /// Says which version of the launcher made a task.
 const VERSION_LABEL: &str = "launch-container.version";
@@ -23,9 +26,12 @@ const ID_NAME_MAX: usize = 200;
 
 /// `--name`, or the last component of the image without its tag and digest.
 pub(super) fn name(cli: &Cli) -> Result<String, JobError> {
-    check_image(&cli.image)?;
     match &cli.name {
-        None => Ok(image_name(&cli.image).to_owned()),
+        None => match &cli.task {
+            Some(file) => Ok(read_file(file)?.name),
+            None if cli.no_image => Ok(program_name(cli)),
+            None => check_image(&cli.image).map(|()| image_name(&cli.image).to_owned()),
+        },
         Some(name) if name.is_empty() || name.len() > 255 || name.contains(char::is_control) => {
             Err(JobError::Invalid {
                 option: "--name",
@@ -33,25 +39,88 @@ pub(super) fn name(cli: &Cli) -> Result<String, JobError> {
                 why: "a name has 1 to 255 bytes and no control characters".to_owned(),
             })
         }
-        Some(name) => Ok(name.clone()),
+        Some(name) => {
+            if cli.task.is_none() && !cli.no_image {
+                check_image(&cli.image)?;
+            }
+            Ok(name.clone())
+        }
     }
+}
+
+/// A task without an image is named after its program.
+fn program_name(cli: &Cli) -> String {
+    let program = cli.cmd.first().and_then(|word| word.split_whitespace().next()).unwrap_or_default();
+    program.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("task").to_owned()
 }
 
 /// The whole task but for the agent; its resources are the need.
 pub(super) fn info(cli: &Cli, name: &str, surroundings: &Surroundings<'_>) -> Result<TaskInfo, JobError> {
+    if let Some(file) = &cli.task {
+        return from_file(file, name, cli, surroundings);
+    }
     Ok(TaskInfo {
         name: name.to_owned(),
         task_id: TaskId { value: format!("{}-{}", id_name(name), surroundings.suffix) },
         agent_id: AgentId::default(),
-        resources: resources(cli),
+        resources: resources(cli)?,
         command: Some(command(cli, surroundings)?),
-        container: Some(container(cli)?),
+        container: container::info(cli)?,
         kill_policy: Some(KillPolicy { grace_period: Some(nanoseconds(cli.kill_grace)) }),
-        labels: Some(Labels {
-            labels: vec![label(VERSION_LABEL, env!("CARGO_PKG_VERSION")), label(HOST_LABEL, &surroundings.hostname)],
-        }),
+        labels: Some(Labels { labels: labels(cli, surroundings)? }),
         ..Default::default()
     })
+}
+
+/// The task that a file describes; its id and its agent are the launch's own.
+fn from_file(file: &Path, name: &str, cli: &Cli, surroundings: &Surroundings<'_>) -> Result<TaskInfo, JobError> {
+    let wrong = |why: String| JobError::Invalid { option: "--task", value: file.display().to_string(), why };
+    let mut info = read_file(file)?;
+    if info.resources.is_empty() {
+        return Err(wrong("it has no resources; give at least cpus and mem".to_owned()));
+    }
+    if info.command.is_some() == info.executor.is_some() {
+        return Err(wrong("give it either a command or an executor".to_owned()));
+    }
+    name.clone_into(&mut info.name);
+    info.task_id.value = format!("{}-{}", id_name(name), surroundings.suffix);
+    info.agent_id = AgentId::default();
+    if info.kill_policy.is_none() {
+        info.kill_policy = Some(KillPolicy { grace_period: Some(nanoseconds(cli.kill_grace)) });
+    }
+    info.labels.get_or_insert_default().labels.extend(labels(cli, surroundings)?);
+    Ok(info)
+}
+
+/// The file of `--task`. What Mesos requires and a launch fills in may be left out.
+fn read_file(file: &Path) -> Result<TaskInfo, JobError> {
+    let wrong = |why: String| JobError::Invalid { option: "--task", value: file.display().to_string(), why };
+    let text = std::fs::read(file).map_err(|error| wrong(format!("cannot read it: {error}")))?;
+    let json_error = |error: &dyn std::error::Error| wrong(format!("{}; give the JSON of a TaskInfo", chain(error)));
+    let mut value: serde_json::Value = serde_json::from_slice(&text).map_err(|error| json_error(&error))?;
+    if let Some(object) = value.as_object_mut() {
+        // Mesos' documents spell them with or without an agent; ours comes from the offer.
+        for id in ["task_id", "taskId", "agent_id", "agentId", "slave_id", "slaveId"] {
+            object.remove(id);
+        }
+        object.entry("name").or_insert_with(|| "task".into());
+        object.insert("task_id".to_owned(), serde_json::json!({"value": ""}));
+        object.insert("agent_id".to_owned(), serde_json::json!({"value": ""}));
+    }
+    let text = value.to_string();
+    proto::json::from_slice_strict("mesos.TaskInfo", text.as_bytes()).map_err(|error| json_error(&error))
+}
+
+/// What the user gave, then our own.
+fn labels(cli: &Cli, surroundings: &Surroundings<'_>) -> Result<Vec<Label>, JobError> {
+    let mut labels = Vec::new();
+    for Assignment { key, value } in &cli.label {
+        check_not_empty("--label", key, "write KEY=VALUE")?;
+        labels.push(Label { key: key.clone(), value: value.clone() });
+    }
+    labels.push(label(VERSION_LABEL, env!("CARGO_PKG_VERSION")));
+    labels.push(label(HOST_LABEL, &surroundings.hostname));
+    Ok(labels)
 }
 
 fn check_image(image: &str) -> Result<(), JobError> {
@@ -91,15 +160,41 @@ fn id_name(name: &str) -> String {
     if id.is_empty() { "task".to_owned() } else { id.to_owned() }
 }
 
-fn resources(cli: &Cli) -> Vec<Resource> {
-    let mut resources = vec![scalar("cpus", f64::from(cli.cpus.milli) / 1000.0), scalar("mem", megabytes(cli.mem.0))];
+/// What is asked for; `--resources` wins over the options of the same resources.
+fn resources(cli: &Cli) -> Result<Vec<Resource>, JobError> {
+    let memory = cli.memory.unwrap_or(cli.mem);
+    let mut resources = vec![scalar("cpus", f64::from(cli.cpus.milli) / 1000.0), scalar("mem", megabytes(memory.0))];
     if let Some(disk) = cli.disk.filter(|disk| disk.0 > 0) {
         resources.push(scalar("disk", megabytes(disk.0)));
+    }
+    if let Some(gpus) = cli.gpus {
+        resources.push(scalar("gpus", f64::from(gpus)));
     }
     if !cli.publish.is_empty() {
         resources.push(ports(&cli.publish));
     }
-    resources
+    let Some(text) = &cli.resources else { return Ok(resources) };
+    let given = Vec::<Resource>::from(text.clone());
+    if given.is_empty() {
+        return Err(JobError::Invalid {
+            option: "--resources",
+            value: String::new(),
+            why: "write it as in cpus:0.5;mem:128;ports:[31000-31005]".to_owned(),
+        });
+    }
+    resources.retain(|resource| resource.name == "ports" || given.iter().all(|given| given.name != resource.name));
+    for resource in given {
+        let resource = Resource { role: Some("*".to_owned()), ..resource };
+        match resources.iter_mut().find(|have| have.name == resource.name) {
+            // Published ports are needed, too.
+            Some(have) => {
+                let both = Resources::from(vec![have.clone(), resource]);
+                *have = Vec::from(both).into_iter().next().unwrap_or_default();
+            }
+            None => resources.push(resource),
+        }
+    }
+    Ok(resources)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "the command line takes no more than 2^26")]
@@ -150,104 +245,26 @@ fn command(cli: &Cli, surroundings: &Surroundings<'_>) -> Result<CommandInfo, Jo
     });
     let is_shell = cli.cmd.len() == 1 && cli.entrypoint.is_none();
     let mut words = cli.cmd.iter().cloned();
-    Ok(CommandInfo {
-        environment,
-        shell: Some(is_shell),
-        value: words.next(),
-        arguments: words.collect(),
-        ..Default::default()
-    })
-}
-
-fn container(cli: &Cli) -> Result<ContainerInfo, JobError> {
-    let (network, network_infos) = match &cli.network {
-        Network::Bridge => (docker_info::Network::Bridge, vec![]),
-        Network::Host => (docker_info::Network::Host, vec![]),
-        Network::None => (docker_info::Network::None, vec![]),
-        Network::Named(name) => {
-            (docker_info::Network::User, vec![NetworkInfo { name: Some(name.clone()), ..Default::default() }])
+    let (value, arguments) = match cli.containerizer {
+        Containerizer::Docker => (words.next(), words.collect()),
+        Containerizer::Mesos if is_shell => (words.next(), vec![]),
+        // The agent's own runtime executes `value` with `arguments` from the program's name on.
+        Containerizer::Mesos => {
+            let program = cli.entrypoint.clone().filter(|program| !program.is_empty());
+            let arguments: Vec<String> = program.into_iter().chain(words).collect();
+            (arguments.first().cloned(), arguments)
         }
     };
-    if !cli.publish.is_empty() && matches!(cli.network, Network::Host | Network::None) {
-        return Err(JobError::Invalid {
-            option: "--network",
-            value: cli.network.to_string(),
-            why: "it has no ports to publish; leave out --publish, or use --network=bridge".to_owned(),
-        });
-    }
-    Ok(ContainerInfo {
-        r#type: container_info::Type::Docker.into(),
-        volumes: cli
-            .volume
-            .iter()
-            .map(|volume| Volume {
-                container_path: volume.container_path.clone(),
-                host_path: Some(volume.host_path.clone()),
-                mode: if volume.is_read_only { volume::Mode::Ro } else { volume::Mode::Rw }.into(),
-                ..Default::default()
-            })
-            .collect(),
-        docker: Some(DockerInfo {
-            image: cli.image.clone(),
-            // Always said: Mesos' default is HOST.
-            network: Some(network.into()),
-            port_mappings: cli
-                .publish
-                .iter()
-                .map(|port| docker_info::PortMapping {
-                    host_port: port.host_port.into(),
-                    container_port: port.container_port.into(),
-                    protocol: Some(port.protocol.as_str().to_owned()),
-                })
-                .collect(),
-            privileged: Some(cli.privileged),
-            parameters: parameters(cli)?,
-            force_pull_image: Some(cli.force_pull),
-            ..Default::default()
-        }),
-        network_infos,
-        ..Default::default()
-    })
+    let uris =
+        cli.uri.iter().chain(&cli.uris).map(|value| Uri { value: value.clone(), ..Default::default() }).collect();
+    let user = match cli.containerizer {
+        Containerizer::Docker => None,
+        Containerizer::Mesos => cli.user.clone(),
+    };
+    Ok(CommandInfo { environment, shell: Some(is_shell), value, arguments, uris, user, ..Default::default() })
 }
 
-/// What Mesos has no field for travels as an option of `docker run`.
-fn parameters(cli: &Cli) -> Result<Vec<Parameter>, JobError> {
-    let mut parameters = Vec::new();
-    let mut add = |key: &str, value: &str| parameters.push(Parameter { key: key.to_owned(), value: value.to_owned() });
-    if let Some(user) = &cli.user {
-        check_not_empty("--user", user, "give a name or UID, and perhaps :GROUP")?;
-        add("user", user);
-    }
-    if let Some(workdir) = &cli.workdir {
-        if !workdir.starts_with('/') {
-            return Err(JobError::Invalid {
-                option: "--workdir",
-                value: workdir.clone(),
-                why: "give an absolute path in the container".to_owned(),
-            });
-        }
-        add("workdir", workdir);
-    }
-    if let Some(entrypoint) = &cli.entrypoint {
-        add("entrypoint", entrypoint);
-    }
-    for param in &cli.docker_param {
-        let wrong = |why| JobError::DockerParam { key: param.key.clone(), why };
-        let is_key = |key: &str| key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
-        if param.key.is_empty() || param.key.starts_with('-') || !is_key(&param.key) {
-            return Err(wrong("the key is a long option of docker run without its dashes, as in cap-add=NET_ADMIN"));
-        }
-        if param.key == "name" {
-            return Err(wrong("the agent names the container itself; use --name for the task"));
-        }
-        let value =
-            param.value.as_deref().ok_or_else(|| wrong("write KEY=VALUE; a switch is turned on by KEY=true"))?;
-        add(&param.key, value);
-    }
-    Ok(parameters)
-}
-
-fn check_not_empty(option: &'static str, value: &str, why: &str) -> Result<(), JobError> {
+pub(super) fn check_not_empty(option: &'static str, value: &str, why: &str) -> Result<(), JobError> {
     if value.is_empty() {
         return Err(JobError::Invalid { option, value: value.to_owned(), why: why.to_owned() });
     }
@@ -265,6 +282,9 @@ fn label(key: &str, value: &str) -> Label {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use proto::mesos::container_info::{self, DockerInfo, docker_info};
+    use proto::mesos::volume;
 
     use super::super::tests::job;
     use super::*;

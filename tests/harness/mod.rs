@@ -86,6 +86,11 @@ impl Stage {
         for foreign in ["MESOS_MASTER", "XDG_RUNTIME_DIR", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"] {
             command.env_remove(foreign);
         }
+        for name in std::env::vars_os().map(|(name, _)| name) {
+            if name.to_string_lossy().starts_with("LAUNCH_CONTAINER_") {
+                command.env_remove(name);
+            }
+        }
         command.env_remove("RUST_LOG").env_remove("http_proxy").env_remove("HTTP_PROXY").env_remove("ALL_PROXY");
         command
     }

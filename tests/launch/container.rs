@@ -77,6 +77,55 @@ fn a_volume_is_mounted_and_may_be_read_only() {
 }
 
 #[test]
+fn options_of_docker_run_reach_the_engine() {
+    let stage = Stage::new();
+    let mount = format!("--mount=type=bind,source={},target=/data,readonly", stage.files().display());
+    fs::write(stage.files().join("in"), "in\n").unwrap();
+    let options = [
+        "--hostname=inside",
+        "--add-host=db:10.1.2.3",
+        "--ulimit=nofile=77:88",
+        "--tmpfs=/scratch:size=1m",
+        "--shm-size=3m",
+        "--read-only",
+        "--sysctl=net.ipv4.ip_default_ttl=33",
+        "--memory=67108864",
+        "--cidfile=cid",
+        "--rm",
+        &mount,
+    ];
+    let script = "hostname; grep -w db /etc/hosts; ulimit -n; ulimit -Hn; cat /data/in /proc/sys/net/ipv4/ip_default_ttl; \
+                  awk '$2 == \"/scratch\" || $2 == \"/dev/shm\" { print $2, $3 }' /proc/mounts; touch /x 2>/dev/null || echo closed";
+    let ended = stage.local(&options, &[script]).run();
+    ended.expect_code(0);
+    let mut lines: Vec<&str> = std::str::from_utf8(&ended.stdout).unwrap().lines().collect();
+    lines[6..8].sort_unstable();
+    assert_eq!(lines, ["inside", "10.1.2.3\tdb", "77", "88", "in", "33", "/dev/shm tmpfs", "/scratch tmpfs", "closed"]);
+    assert_eq!(fs::read_to_string(stage.files().join("cid")).unwrap().len(), 64);
+    let again = stage.local(&["--cidfile=cid"], &["true"]).run();
+    again.expect_code(125).expect_words(&["--cidfile", "there already"]);
+}
+
+#[test]
+fn a_dry_run_prints_a_task_that_a_file_can_launch() {
+    let stage = Stage::new();
+    let printed = stage.local(&["--dry-run", "--label=team=ops", "-eA=b"], &["echo $A; exit 3"]).run();
+    printed.expect_code(0);
+    fs::write(stage.files().join("task.json"), &printed.stdout).unwrap();
+    let ended = stage.launcher(["--master=local", "--task=task.json"]).run();
+    ended.expect_code(3).expect_stdout("b\n");
+    fs::write(stage.files().join("wrong.json"), r#"{"name":"x","comand":{}}"#).unwrap();
+    let wrong = stage.launcher(["--master=local", "--task=wrong.json"]).run();
+    wrong.expect_code(125).expect_words(&["--task", "comand"]);
+}
+
+#[test]
+fn what_a_cluster_without_a_fetcher_cannot_do_is_refused() {
+    let stage = Stage::new();
+    stage.local(&["--uri=http://files/x"], &["true"]).run().expect_code(125).expect_words(&["URIs", "--volume"]);
+}
+
+#[test]
 fn a_published_port_is_reached_from_the_agent() {
     let stage = Stage::new();
     let port = free_offered_port();

@@ -159,6 +159,10 @@ pub(super) fn check_task(task: &mesos::TaskInfo, agent_id: &str, framework_id: &
     if task.max_completion_time.as_ref().is_some_and(|time| time.nanoseconds < 0) {
         return Err("Task's 'max_completion_time' must be non-negative".to_owned());
     }
+    // Mesos' agents have a fetcher; without one, a file that is missing would only show in the task.
+    if task.command.as_ref().is_some_and(|command| !command.uris.is_empty()) {
+        return Err("Task has URIs, and the embedded agents fetch none: mount its files with --volume".to_owned());
+    }
     let commands = task.command.iter().chain(task.executor.iter().filter_map(|executor| executor.command.as_ref()));
     for variable in commands.filter_map(|command| command.environment.as_ref()).flat_map(|it| &it.variables) {
         check_variable(variable)?;
