@@ -76,6 +76,7 @@ impl Cluster {
                 master: "m1:5050".to_owned(),
                 can_suppress: true,
                 connect_timeout: None,
+                is_recorded: false,
             }),
             master,
             to_scheduler: VecDeque::new(),
@@ -165,6 +166,7 @@ impl Cluster {
                     self.ended += 1;
                 }
                 Effect::Disconnect
+                | Effect::Record(_)
                 | Effect::Update(_)
                 | Effect::Status(_)
                 | Effect::Placed { .. }

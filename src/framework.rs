@@ -195,6 +195,7 @@ impl Shell {
             master: masters.to_string(),
             can_suppress: true,
             connect_timeout: job.connect_timeout,
+            is_recorded: false,
         };
         let cidfile = job.cidfile.as_deref().map(CidFile::create).transpose()?;
         let no_sink = |error| format!("cannot write the task's output: {error}");
@@ -409,6 +410,7 @@ impl Shell {
             Effect::Placed { wire_task_id, offer, .. } => self.start_tail(&wire_task_id, &offer),
             Effect::OutputAgain { .. } => self.ring(),
             Effect::Ended { outcome, .. } => return self.task_ended(outcome),
+            Effect::Record(_) => {}
             Effect::Finish => self.is_finished = true,
         }
         None

@@ -5,6 +5,7 @@
 //! ```text
 //! main -> role -> cli -> Job -> framework <-> scheduler (PURE)      framework: the one select! of the launcher
 //!                                  |  `-> master: --master forms -> the leader's address
+//!                                  |-> journal: what a run leaves on disk, for whoever continues it
 //!                                  |-> tail -> output: sandbox files -> exact bytes on stdout and stderr
 //!                                  |-> display: Update stream -> one terminal line, plain lines or json
 //!                                  `-> exit: outcome -> exit code
@@ -21,6 +22,7 @@ pub mod dry_run;
 pub mod exit;
 pub mod framework;
 pub mod job;
+pub mod journal;
 pub mod local;
 pub mod master;
 pub mod output;

@@ -84,6 +84,7 @@ pub(super) fn config() -> Config {
         master: "m1:5050".to_owned(),
         can_suppress: true,
         connect_timeout: Some(s(30)),
+        is_recorded: false,
     }
 }
 
@@ -208,6 +209,7 @@ pub(super) fn calls(effects: &[Effect], kind: call::Type) -> Vec<Call> {
     let calls = effects.iter().filter_map(|effect| match effect {
         Effect::Call(call) | Effect::Subscribe(call) => Some(call),
         Effect::Disconnect
+        | Effect::Record(_)
         | Effect::Update(_)
         | Effect::Status(_)
         | Effect::Placed { .. }

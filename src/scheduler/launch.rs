@@ -6,6 +6,7 @@ use proto::resources::Resources;
 use super::connection::State as Connected;
 use super::offers::{REFUSE_WHILE_IDLE, REFUSE_WHILE_WAITING, Wish};
 use super::reconcile::TaskKey;
+use super::record::Record;
 use super::subscription::Life;
 use super::task::{Doubt, Entry, Placement, State, Step};
 use super::{Effect, Scheduler, Task, Time};
@@ -118,6 +119,11 @@ impl Scheduler {
                 self.by_agent.insert(offer.agent_id.value.clone(), [key].into());
             }
         }
+        self.record(effects, || Record::Launching {
+            task_id: task_id.clone(),
+            wire_id: wire_id.clone(),
+            offer: Box::new(offer.clone()),
+        });
         effects.push(Effect::Placed {
             task_id: task_id.clone(),
             wire_task_id: wire_id,

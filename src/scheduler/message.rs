@@ -174,6 +174,12 @@ pub(super) enum Refusal {
     TakenOver(String),
 }
 
+/// Whether this ERROR says that the master has taken the framework down.
+pub(super) fn is_removed(message: &str) -> bool {
+    let words = message.to_ascii_lowercase();
+    words.contains("has been removed") || words.contains("framework is completed")
+}
+
 /// Sorts the ERROR events of all versions; one that is not known is fatal, because the master ends the stream after any.
 pub(super) fn refusal(message: &str, role: &str) -> Refusal {
     let words = message.to_ascii_lowercase();
@@ -186,7 +192,7 @@ pub(super) fn refusal(message: &str, role: &str) -> Refusal {
         let step = "another launcher took over with the same framework id: let only one use it";
         return Refusal::TakenOver(format!("{message}; {step}"));
     }
-    let step = if has("has been removed") || has("framework is completed") {
+    let step = if is_removed(message) {
         "the failover timeout passed or an operator removed the framework, and its tasks were killed: launch again"
             .to_owned()
     } else if has("not authorized to use role") || (has("not present in the master") && has("role")) {

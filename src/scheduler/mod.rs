@@ -39,7 +39,9 @@
 //!   confirms it in time, the task ends with a notice.
 //! - *ERROR*: fatal, except that masters before 0.28 may still hold a broken connection, and that a late SUBSCRIBE of our own
 //!   may take over once or twice.
-//! - *Stop*: TEARDOWN, so that no framework stays behind, then `Finish`.
+//! - *Stop*: TEARDOWN, so that no framework stays behind, then `Finish`. *Leave*: `Finish`, and all runs on.
+//!
+//! With `is_recorded`, what another scheduler needs to go on comes as `Effect::Record`, always before the call that relies on it.
 
 mod calls;
 mod connection;
@@ -49,6 +51,8 @@ mod launch;
 mod message;
 mod offers;
 mod reconcile;
+mod record;
+mod restore;
 mod shortfall;
 mod subscription;
 mod task;
@@ -72,6 +76,8 @@ use self::timers::Timers;
 use crate::exit::Outcome;
 use crate::update::Update;
 
+pub use self::record::Record;
+
 /// Time since the launcher started; monotonic.
 pub type Time = Duration;
 
@@ -88,6 +94,8 @@ pub struct Config {
     pub can_suppress: bool,
     /// How long to try before the first subscription, from the first attempt; `None`: for ever.
     pub connect_timeout: Option<Duration>,
+    /// Whether to give [`Effect::Record`].
+    pub is_recorded: bool,
 }
 
 /// One task to run.
@@ -142,6 +150,8 @@ pub enum Input {
     Tick,
     /// End everything: tear the framework down, then `Effect::Finish`.
     Stop,
+    /// Go away and leave everything as it is, for somebody else to continue: `Effect::Finish` without TEARDOWN.
+    Leave,
 }
 
 /// What the shell must do, in this order.
@@ -152,6 +162,8 @@ pub enum Effect {
     Subscribe(Box<scheduler::Call>),
     /// Close the stream.
     Disconnect,
+    /// Remember this, safely, before any effect behind it is performed.
+    Record(Record),
     /// Post this call; calls are sent one after the other.
     Call(Box<scheduler::Call>),
     /// Tell the displays (and record it: an acknowledgement always comes after the update's own report).
@@ -186,7 +198,8 @@ pub enum Effect {
 /// The scheduler of one framework with any number of tasks.
 ///
 /// Call `handle` with every input as it happens, and with `Tick` when `next_timeout` has passed; perform the effects in
-/// their order. It subscribes at the first input and is done with `Effect::Finish`, which only follows `Input::Stop`.
+/// their order. It subscribes at the first input and is done with `Effect::Finish`, which only follows `Input::Stop` and
+/// `Input::Leave`.
 #[derive(Debug)]
 pub struct Scheduler {
     config: Config,
@@ -209,6 +222,7 @@ pub struct Scheduler {
     /// Tasks to ask the master about when the input is handled.
     questions: BTreeSet<TaskKey>,
     timers: Timers,
+    is_launchable: bool,
 }
 
 #[derive(Debug)]
@@ -241,6 +255,7 @@ impl Scheduler {
             reconcile: Reconcile::new(),
             questions: BTreeSet::new(),
             timers: Timers::default(),
+            is_launchable: true,
             config,
         }
     }
@@ -266,6 +281,7 @@ impl Scheduler {
             Input::CallFailed { call, reason } => self.call_failed(now, *call, &reason, effects),
             Input::Tick => {}
             Input::Stop => self.stop(now, effects),
+            Input::Leave => self.finish(effects),
         }
         self.tick(now, effects);
         self.settle(now, effects);

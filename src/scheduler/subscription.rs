@@ -7,6 +7,7 @@ use proto::scheduler::{Event, event};
 use super::connection::{State, Step};
 use super::message::{self, Refusal};
 use super::reconcile::TaskKey;
+use super::record::Record;
 use super::task::Entry;
 use super::{Effect, Scheduler, Time, calls};
 use crate::exit::Outcome;
@@ -69,7 +70,10 @@ impl Scheduler {
             Life::Working => self.follow(step, effects),
             Life::Leaving { .. } => self.finish_without_teardown(effects),
             // This is how the master says that it has torn the framework down.
-            Life::TearingDown { has_failed: false, .. } => self.finish(effects),
+            Life::TearingDown { has_failed: false, .. } => {
+                self.record(effects, || Record::TornDown);
+                self.finish(effects);
+            }
             Life::TearingDown { has_failed: true, .. } => self.finish_without_teardown(effects),
             Life::Finished => {}
         }
@@ -156,6 +160,10 @@ impl Scheduler {
         };
         let is_again = self.calls.framework_id().is_some();
         let framework_id = event.framework_id.value.clone();
+        self.record(effects, || Record::Subscribed {
+            framework_id: framework_id.clone(),
+            master_id: event.master_info.as_ref().map(|info| info.id.clone()),
+        });
         self.calls = calls::Calls::new(Some(event.framework_id));
         if let Life::Leaving { .. } = self.life {
             return self.tear_down(now, effects);
@@ -203,7 +211,21 @@ impl Scheduler {
             Refusal::TakenOver(reason) => self.connection.taken_over(now, reason, chance),
         };
         effects.push(Effect::Disconnect);
+        if let Step::GaveUp { reason } = &step
+            && message::is_removed(message)
+        {
+            self.record_removal(reason, effects);
+        }
         self.follow(step, effects);
+    }
+
+    /// Somebody has taken the framework down, and its tasks with it: there is nothing to go on with.
+    fn record_removal(&self, reason: &str, effects: &mut Vec<Effect>) {
+        for entry in self.tasks.values().filter(|entry| entry.placement().is_some()) {
+            let outcome = entry.outcome(Outcome::Failed(reason.to_owned()));
+            self.record(effects, || Record::Over { task_id: entry.id().to_owned(), outcome });
+        }
+        self.record(effects, || Record::TornDown);
     }
 
     /// Everything ends, with this unless a kill has decided otherwise.
@@ -271,7 +293,7 @@ impl Scheduler {
         self.finish(effects);
     }
 
-    fn finish(&mut self, effects: &mut Vec<Effect>) {
+    pub(super) fn finish(&mut self, effects: &mut Vec<Effect>) {
         self.life = Life::Finished;
         effects.push(Effect::Disconnect);
         effects.push(Effect::Finish);

@@ -663,6 +663,24 @@ impl Entry {
         }
     }
 
+    /// A kill that was begun before the scheduler was restored.
+    pub(super) fn kill_again(&mut self, now: Time, signal: Option<u8>, grace: Duration) -> Step {
+        let cause = match signal {
+            Some(signal) => Cause::Interrupted(signal),
+            None => Cause::TimedOut(format!("timed out after {:?}", self.task.run_timeout.unwrap_or_default())),
+        };
+        self.start_kill(now, cause, grace)
+    }
+
+    /// The last update was not heard now, but so long ago: that much of the run timeout is gone.
+    pub(super) fn age(&mut self, now: Time, age: Duration) {
+        if let (Some(deadline), Some(timeout)) = (&mut self.run_deadline, self.task.run_timeout)
+            && *deadline == now.saturating_add(timeout)
+        {
+            *deadline = now.saturating_add(timeout.saturating_sub(age));
+        }
+    }
+
     fn start_kill(&mut self, now: Time, cause: Cause, grace: Duration) -> Step {
         let Some(placement) = self.replace(State::Ended) else { return Step::Refused("it has no placement") };
         let kill = Kill {
@@ -736,6 +754,14 @@ impl Entry {
 }
 
 impl Kill {
+    /// The user's; none when the run timeout has passed.
+    pub(super) fn signal(&self) -> Option<u8> {
+        match self.cause {
+            Cause::Interrupted(signal) => Some(signal),
+            Cause::TimedOut(_) => None,
+        }
+    }
+
     /// For people: "interrupted", "timed out after 10s".
     pub(super) fn why(&self) -> String {
         match &self.cause {

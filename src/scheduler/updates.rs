@@ -7,6 +7,7 @@ use proto::record::{ExecutorMessage, ExecutorNews, TaskRecord};
 use proto::scheduler::{Call, call, event};
 
 use super::reconcile::{Proof, TaskKey};
+use super::record::Record;
 use super::task::{Applied, Doubt, Entry, Placement, State, Step, Then};
 use super::{Abandoned, Effect, Scheduler, Time, calls};
 use crate::exit::Outcome;
@@ -47,6 +48,9 @@ impl Scheduler {
             Step::Applied(Applied { is_news, then, .. }) => {
                 if *is_news {
                     let report = report(entry.id(), &status);
+                    if status.uuid.is_some() {
+                        self.record(effects, || Record::Status { status: Box::new(status.clone()) });
+                    }
                     effects.push(Effect::Status(Box::new(status.clone())));
                     effects.push(Effect::Update(Update::Status(report)));
                 }
@@ -85,7 +89,7 @@ impl Scheduler {
 
     /// An update for a placement that was given up. While its task waits, it gets the placement back; a task that has got
     /// another one, or is over, must not run twice.
-    fn adopt(&mut self, now: Time, status: &TaskStatus, effects: &mut Vec<Effect>) {
+    pub(super) fn adopt(&mut self, now: Time, status: &TaskStatus, effects: &mut Vec<Effect>) {
         let wire_id = &status.task_id.value;
         let Some(abandoned) = self.abandoned.get_mut(wire_id) else { return };
         let is_alive = match status.state() {
@@ -220,7 +224,7 @@ impl Scheduler {
     }
 
     /// Does what follows from a task's step.
-    fn act(&mut self, now: Time, key: TaskKey, step: Step, effects: &mut Vec<Effect>) {
+    pub(super) fn act(&mut self, now: Time, key: TaskKey, step: Step, effects: &mut Vec<Effect>) {
         match step {
             Step::Applied(applied) => {
                 if let Some(notice) = applied.notice {
@@ -247,6 +251,7 @@ impl Scheduler {
             Then::Relaunch { why } => self.relaunch(now, key, why, effects),
             Then::Kill { is_new } => {
                 if is_new {
+                    self.record_kill(key, effects);
                     self.report_kill(key, effects);
                 }
                 self.send_kill(key, effects);
@@ -256,8 +261,25 @@ impl Scheduler {
                     self.end(key, outcome, true, effects);
                 }
             }
-            Then::End { outcome, is_confirmed } => self.end(key, outcome, is_confirmed, effects),
+            Then::End { outcome, is_confirmed } => {
+                // What was never launched can still be launched: by whoever is asked to go on with it.
+                if let Some(entry) = self.tasks.get(&key).filter(|entry| entry.placement().is_some()) {
+                    let task_id = entry.id().to_owned();
+                    self.record(effects, || Record::Over { task_id, outcome: outcome.clone() });
+                }
+                self.end(key, outcome, is_confirmed, effects);
+            }
         }
+    }
+
+    fn record_kill(&self, key: TaskKey, effects: &mut Vec<Effect>) {
+        let Some(entry) = self.tasks.get(&key) else { return };
+        let Some(kill) = entry.kill() else { return };
+        self.record(effects, || Record::Killing {
+            task_id: entry.id().to_owned(),
+            signal: kill.signal(),
+            grace_ms: kill.grace.as_millis().try_into().unwrap_or(u64::MAX),
+        });
     }
 
     fn report_kill(&self, key: TaskKey, effects: &mut Vec<Effect>) {
@@ -284,15 +306,25 @@ impl Scheduler {
     fn relaunch(&mut self, now: Time, key: TaskKey, why: String, effects: &mut Vec<Effect>) {
         let Some(entry) = self.tasks.get_mut(&key) else { return };
         let (shape, task_id) = (entry.shape, entry.id().to_owned());
-        if let Some(placement) = entry.relaunch(now) {
+        let relaunched = entry.relaunch(now);
+        if let Some(placement) = &relaunched {
+            let wire_id = placement.wire_id.clone();
+            self.record(effects, || Record::GivenUp { wire_id });
+        }
+        if let Some(placement) = relaunched {
             self.abandon(key, placement);
+        }
+        if !self.is_launchable {
+            let text =
+                format!("task {task_id:?} never ran: {why}; launch it by the command line that it was launched with");
+            return self.end(key, Outcome::Failed(text), true, effects);
         }
         effects.push(Effect::Update(Update::Relaunching { task_id, why }));
         self.enqueue(key, shape);
     }
 
     /// Forgets where the task was, but not that it may still turn up there.
-    fn abandon(&mut self, key: TaskKey, placement: super::task::Placement) {
+    pub(super) fn abandon(&mut self, key: TaskKey, placement: super::task::Placement) {
         self.forget_placement(key, &placement.wire_id, &placement.agent_id);
         let kill_grace = self.tasks.get(&key).map(|entry| entry.task.kill_grace).unwrap_or_default();
         let wire_id = placement.wire_id.clone();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use launch_container::exit::Outcome;
-use launch_container::scheduler::{Effect, Time};
+use launch_container::scheduler::{Effect, Record, Time};
 use launch_container::update::Update;
 use proto::scheduler::call;
 
@@ -39,6 +39,9 @@ pub(crate) struct Checks {
     pub(crate) is_finished: bool,
     /// Updates of agents that came with this input, until they are acknowledged.
     unacknowledged: Vec<Vec<u8>>,
+    /// Launches that are on disk, by their id on the wire.
+    recorded_launches: BTreeSet<String>,
+    recorded_statuses: BTreeSet<Vec<u8>>,
 }
 
 impl Checks {
@@ -74,6 +77,11 @@ impl Checks {
                         for id in accepted.chain(declined) {
                             self.held.remove(&id.value);
                         }
+                        let operations = call.accept.iter().flat_map(|accept| &accept.operations);
+                        for info in operations.flat_map(|operation| &operation.launch.as_ref().unwrap().task_infos) {
+                            let wire_id = &info.task_id.value;
+                            assert!(self.recorded_launches.contains(wire_id), "{wire_id} is launched without a record");
+                        }
                     }
                     call::Type::Acknowledge => {
                         let uuid = &call.acknowledge.as_ref().unwrap().uuid;
@@ -92,12 +100,55 @@ impl Checks {
                 Effect::Placed { task_id, offer, .. } => {
                     self.truth(task_id).agents.push(offer.agent_id.value.clone());
                 }
-                Effect::Subscribe(_) | Effect::Update(_) | Effect::Status(_) | Effect::OutputAgain { .. } => {}
+                Effect::Status(status) => {
+                    let is_recorded = status.uuid.as_ref().is_none_or(|uuid| self.recorded_statuses.contains(uuid));
+                    assert!(is_recorded, "an update is told that is not on disk");
+                }
+                Effect::Record(Record::Launching { wire_id, .. }) => {
+                    assert!(self.recorded_launches.insert(wire_id.clone()), "{wire_id} is launched twice");
+                }
+                Effect::Record(Record::Status { status }) => {
+                    self.recorded_statuses.extend(status.uuid.clone());
+                }
+                Effect::Subscribe(_) | Effect::Update(_) | Effect::Record(_) | Effect::OutputAgain { .. } => {}
             }
         }
-        assert!(self.unacknowledged.is_empty(), "an update is not acknowledged");
         for (offer, since) in &self.held {
             assert!(now - *since < HOLD_LIMIT, "offer {offer} is held since {since:?}");
+        }
+    }
+
+    /// An input was handled to its end.
+    pub(crate) fn acknowledged(&self) {
+        assert!(self.unacknowledged.is_empty(), "an update is not acknowledged");
+    }
+
+    pub(crate) fn can_be_killed(&self) -> bool {
+        !self.is_stopped
+    }
+
+    pub(crate) fn killed(&mut self) {
+        self.held.clear();
+        self.unacknowledged.clear();
+    }
+
+    /// What another launcher knows at its start is what the one before has told.
+    pub(crate) fn restored(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            match effect {
+                Effect::Ended { task_id, outcome } => match &self.truth(task_id).outcome {
+                    Some(told) => assert_eq!(told, outcome, "task {task_id} has ended otherwise"),
+                    // It was on disk, and nobody had been told yet.
+                    None => self.ended(task_id, outcome),
+                },
+                Effect::Placed { wire_task_id, offer, .. } => {
+                    assert!(self.recorded_launches.contains(wire_task_id));
+                    let task_id = wire_task_id.split('.').next().unwrap();
+                    self.truth(task_id).agents.push(offer.agent_id.value.clone());
+                }
+                Effect::Status(_) => {}
+                other => panic!("a restored scheduler begins with {other:?}"),
+            }
         }
     }
 

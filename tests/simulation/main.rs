@@ -1,5 +1,6 @@
 //! The scheduler core joined with the embedded master's core under virtual time, over a network that loses, delays, repeats
-//! and reorders, with agents that vanish and return and masters that fail over: a thousand seeds, each a cluster and a story.
+//! and reorders, with agents that vanish and return, masters that fail over, and launchers that are killed between any two effects
+//! and continued from their records: a thousand seeds, each a cluster and a story.
 //!
 //! What must hold in every story is said in `checks`. A failure names its seed; `SEED=n cargo test --test simulation` runs
 //! that one again and prints everything that happens.

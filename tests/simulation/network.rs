@@ -22,10 +22,12 @@ pub(crate) struct Faults {
     pub(crate) subscribe: f64,
     /// Seconds between two greater misfortunes, on average; 0: never.
     pub(crate) misfortune: u64,
+    /// The launcher is killed somewhere in what it does because of one input.
+    pub(crate) kill: f64,
 }
 
 impl Faults {
-    pub(crate) const NONE: Self = Self { slow: 0.0, call: 0.0, update: 0.0, subscribe: 0.0, misfortune: 0 };
+    pub(crate) const NONE: Self = Self { slow: 0.0, call: 0.0, update: 0.0, subscribe: 0.0, misfortune: 0, kill: 0.0 };
 
     pub(crate) fn of_story(rng: &mut fastrand::Rng) -> Self {
         let mut level = |most: f64| if rng.bool() { 0.0 } else { rng.f64() * most };
@@ -34,6 +36,7 @@ impl Faults {
             call: level(0.3),
             update: level(0.5),
             subscribe: level(0.5),
+            kill: level(0.1),
             misfortune: [0, 5, 30, 200][rng.usize(0..4)],
         }
     }

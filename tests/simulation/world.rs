@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use launch_container::local::master::{self, AgentDescription, Master, StreamId};
-use launch_container::scheduler::{Config, Effect, Input, Scheduler, Task, Time};
+use launch_container::scheduler::{self, Config, Effect, Input, Scheduler, Task, Time};
 use proto::mesos::task_status::{Reason, Source};
 use proto::mesos::{
     Address, AgentId, AgentInfo, Filters, FrameworkId, FrameworkInfo, Resource, TaskId, TaskInfo, TaskState,
@@ -40,6 +40,11 @@ pub(crate) struct World {
     faults: Faults,
     agenda: Agenda,
     scheduler: Scheduler,
+    config: Config,
+    /// What the launcher has on its disk, with the time of each record.
+    journal: Vec<(Time, scheduler::Record)>,
+    /// The tasks that the user has given it, in their order.
+    added: Vec<String>,
     client: Client,
     master: Master,
     /// Counts fail-overs: what agents have not joined since is unknown to the new master.
@@ -72,6 +77,7 @@ impl World {
             master: "m1:5050".to_owned(),
             can_suppress: rng.u8(0..5) > 0,
             connect_timeout: None,
+            is_recorded: true,
         };
         let mut world = Self {
             now: Time::ZERO,
@@ -79,7 +85,10 @@ impl World {
             is_told,
             faults,
             agenda: Agenda::default(),
-            scheduler: Scheduler::new(config),
+            scheduler: Scheduler::new(config.clone()),
+            config,
+            journal: Vec::new(),
+            added: Vec::new(),
             client: Client::default(),
             master: Master::new(master::Config {
                 id: "master".to_owned(),
@@ -292,6 +301,7 @@ impl World {
             What::Misfortune => self.misfortune(),
             What::UserAdds(id) => {
                 let task = self.tasks[&id].clone();
+                self.added.push(id);
                 self.input(Input::Add(Box::new(task)));
             }
             What::UserInterrupts(task_id) => {
@@ -315,18 +325,52 @@ impl World {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
             let effects = self.scheduler.handle(self.now, input);
-            self.checks.effects(self.now, &effects);
-            for effect in effects {
+            let can_be_killed = self.checks.can_be_killed() && self.now < MISFORTUNES_END && !effects.is_empty();
+            let is_killed = can_be_killed && self.happens(self.faults.kill);
+            let performed = if is_killed { self.rng.usize(0..effects.len()) } else { effects.len() };
+            self.checks.effects(self.now, &effects[..performed]);
+            for effect in effects.into_iter().take(performed) {
                 self.tell(|_| format!("    -> {effect:?}"));
                 self.perform(effect, &mut inputs);
             }
+            if is_killed {
+                return self.kill_launcher();
+            }
+            self.checks.acknowledged();
         }
+    }
+
+    /// Nothing is left of the launcher but its records, the calls that are under way, and what it was asked for. The user starts
+    /// another one with the same tasks, except for those whose end they have seen.
+    fn kill_launcher(&mut self) {
+        self.tell(|_| "the launcher is killed".to_owned());
+        self.client.posted.clear();
+        self.client.is_calling = false;
+        self.client.under_way = None;
+        self.disconnect();
+        self.checks.killed();
+        let is_over = |id: &String| {
+            self.journal
+                .iter()
+                .any(|(_, record)| matches!(record, scheduler::Record::Over { task_id, .. } if task_id == id))
+        };
+        let is_wanted = |id: &&String| is_over(id) || self.checks.truths[*id].outcome.is_none();
+        let tasks = self.added.iter().filter(is_wanted).map(|id| self.tasks[id].clone()).collect();
+        let records: Vec<_> = self.journal.iter().map(|(at, record)| (self.now - *at, record.clone())).collect();
+        let (scheduler, effects) = Scheduler::restore(self.config.clone(), self.now, tasks, &records, true);
+        self.scheduler = scheduler;
+        let inputs = &mut VecDeque::new();
+        self.checks.restored(&effects);
+        effects.into_iter().for_each(|effect| self.perform(effect, inputs));
+        assert!(inputs.is_empty(), "nothing is called before it subscribes");
+        self.input(Input::Tick);
     }
 
     fn perform(&mut self, effect: Effect, inputs: &mut VecDeque<Input>) {
         match effect {
             Effect::Subscribe(call) => self.subscribe(call),
             Effect::Disconnect => self.disconnect(),
+            Effect::Record(record) => self.journal.push((self.now, record)),
             Effect::Call(call) => match self.client.stream {
                 Some(stream) => {
                     self.client.posted.push_back(Posted::Call(stream, call));
