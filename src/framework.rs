@@ -31,7 +31,7 @@ use crate::exit::Outcome;
 use crate::job::Job;
 use crate::local::{self, Cluster, LocalError};
 use crate::master::{self, AddressError, MasterAddress, Masters, Refusal, Subscription, chain, host_port};
-use crate::output::{BeforeFirstWrite, Sink};
+use crate::output::{BeforeFirstWrite, LAST_WORDS_LIMIT, Progress, STALL_LIMIT, Sink, Voice};
 use crate::scheduler::{Config, Effect, Input, Scheduler, Time};
 use crate::tail::{self, FileTailed, Location, Outputs, Phase, Report, Tailed};
 use crate::update::Update;
@@ -45,40 +45,68 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(5);
 /// The third signal means "now": one round trip to take the framework down, no more.
 const LEAVE_LIMIT: Duration = Duration::from_millis(500);
 
+/// How often [`STALL_LIMIT`] is looked at.
+const STALL_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+
 /// Where agents listen unless the offer says otherwise.
 const DEFAULT_AGENT_PORT: i32 = 5051;
 
 /// Runs the job to its end: everything that was started for it is gone when this returns.
 ///
 /// With `local` as its master, the embedded cluster lives exactly as long as this call.
-pub async fn run(job: Job, display: Display) -> Outcome {
+///
+/// `display` speaks on `stderr`, where the task's own stderr goes, too. At the end its last words are waited for, within limits.
+pub async fn run(job: Job, display: Display, stderr: Sink) -> Outcome {
     let display = SharedDisplay {
         display: Arc::new(Mutex::new(display)),
         made_way: Arc::new(Once::new()),
+        voice: stderr.voice(),
         started: Instant::now(),
     };
     let task_id = job.task_id().to_owned();
-    let outcome = launch(job, &display).await.unwrap_or_else(Outcome::Failed);
+    // From here on a signal waits until it can be answered: no embedded cluster is left half-way.
+    let mut signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(error) => {
+            let outcome = Outcome::Failed(format!("cannot listen for signals: {error}"));
+            display.show(&Update::Ended { task_id, outcome: outcome.clone() });
+            display.voice.flushed_within(STALL_LIMIT).await;
+            return outcome;
+        }
+    };
+    let outcome = launch(job, &display, stderr, &mut signals).await.unwrap_or_else(Outcome::Failed);
     // Told once: a shell that ran has already done so.
     display.show(&Update::Ended { task_id, outcome: outcome.clone() });
+    speak_out(&display.voice, &mut signals).await;
     outcome
 }
 
+/// Waits until our last words are out, or until nobody wants them.
+async fn speak_out(voice: &Voice, signals: &mut Signals) {
+    let limit = match signals.seen() {
+        0 => LAST_WORDS_LIMIT,
+        1 | 2 => STALL_LIMIT,
+        3.. => LEAVE_LIMIT,
+    };
+    tokio::select! {
+        () = voice.flushed_within(limit) => {}
+        _ = signals.next() => voice.flushed_within(LEAVE_LIMIT).await,
+    }
+}
+
 /// `Err`: what kept the scheduler core from beginning at all.
-async fn launch(job: Job, display: &SharedDisplay) -> Result<Outcome, String> {
-    // From here on a signal waits until it can be answered: no embedded cluster is left half-way.
-    let mut signals = Signals::new().map_err(|error| format!("cannot listen for signals: {error}"))?;
+async fn launch(job: Job, display: &SharedDisplay, stderr: Sink, signals: &mut Signals) -> Result<Outcome, String> {
     match job.master.parse().map_err(|error: AddressError| chain(&error))? {
-        MasterAddress::Masters(masters) => Shell::new(job, masters, display)?.run(&mut signals, None).await,
+        MasterAddress::Masters(masters) => Shell::new(job, masters, display, stderr)?.run(signals, None).await,
         MasterAddress::Local { agents } => {
             let options = local::Options { agents, ..local::Options::default() };
             let mut cluster = Cluster::start(options).await.map_err(|error| chain(&error))?;
             let master = Url::parse(&format!("http://{}/", cluster.address())).expect("a socket address makes a URL");
-            let outcome = match Shell::new(job, Masters::from(master), display) {
-                Ok(shell) => shell.run(&mut signals, Some(&mut cluster)).await,
+            let outcome = match Shell::new(job, Masters::from(master), display, stderr) {
+                Ok(shell) => shell.run(signals, Some(&mut cluster)).await,
                 Err(error) => Err(error),
             };
-            shut_down(cluster, &mut signals, display).await;
+            shut_down(cluster, signals, display).await;
             outcome
         }
     }
@@ -98,12 +126,14 @@ async fn shut_down(cluster: Cluster, signals: &mut Signals, display: &SharedDisp
     }
 }
 
-/// The display, shared with the threads that write the task's output: it must be out of the way before they do.
+/// The display, shared with the sinks of the task's output: it must be out of the way before they begin.
 #[derive(Clone)]
 struct SharedDisplay {
     display: Arc<Mutex<Display>>,
     /// Output is announced once, whichever stream begins.
     made_way: Arc<Once>,
+    /// The display's, on our stderr.
+    voice: Voice,
     started: Instant,
 }
 
@@ -113,6 +143,10 @@ impl SharedDisplay {
     }
 
     fn show(&self, update: &Update) {
+        if let Some(count) = self.voice.take_left_out() {
+            let text = format!("{count} messages of the launcher are missing here: nobody read its stderr");
+            self.lock().handle(&Update::Notice(text), self.started.elapsed());
+        }
         self.lock().handle(update, self.started.elapsed());
     }
 
@@ -124,11 +158,20 @@ impl SharedDisplay {
         self.lock().tick_interval()
     }
 
-    /// To be called by a sink before its first byte. Whichever is second waits for the first, and shows nothing: it would
-    /// come between bytes of the other.
-    fn make_way(&self) -> BeforeFirstWrite {
+    /// To be done before a stream's first bytes. On stderr our words are then in front of them in its queue; before stdout may
+    /// begin on a terminal, they must be out.
+    fn make_way(&self, stream: Stream) -> BeforeFirstWrite {
         let display = self.clone();
-        Box::new(move || display.made_way.call_once(|| display.show(&Update::OutputStarted)))
+        Box::new(move || {
+            display.made_way.call_once(|| display.show(&Update::OutputStarted));
+            let must_be_out = stream == Stream::Stdout && display.lock().has_changing_line();
+            let voice = must_be_out.then(|| display.voice.clone());
+            Box::pin(async move {
+                if let Some(voice) = voice {
+                    voice.flushed().await;
+                }
+            })
+        })
     }
 }
 
@@ -144,6 +187,8 @@ enum Happening {
     Report(Report),
     CoreTimeout,
     DisplayTick,
+    /// Time to see whether anybody still reads our streams.
+    StallCheck,
 }
 
 /// Everything that one launch holds.
@@ -167,6 +212,8 @@ struct Shell {
     has_task_run: bool,
     outcome: Option<Outcome>,
     signals_seen: u32,
+    /// How far our readers were, and since when, while a signal waits for them.
+    readers: Option<([Progress; 2], Instant)>,
     is_finished: bool,
 }
 
@@ -181,7 +228,7 @@ struct RunningTail {
 }
 
 impl Shell {
-    fn new(job: Job, masters: Masters, display: &SharedDisplay) -> Result<Self, String> {
+    fn new(job: Job, masters: Masters, display: &SharedDisplay, stderr: Sink) -> Result<Self, String> {
         let client = Client::new(ClientOptions::default()).map_err(|error| chain(&error))?;
         let mut framework = job.framework.clone();
         // `master` takes away what the leader's version does not know.
@@ -203,8 +250,8 @@ impl Shell {
             calls: Calls::new(client.clone()),
             shown_behind: [0; 2],
             scheduler: Scheduler::new(config),
-            stdout: Sink::stdout(Some(display.make_way())).map_err(no_sink)?,
-            stderr: Sink::stderr(Some(display.make_way())).map_err(no_sink)?,
+            stdout: Sink::stdout().map_err(no_sink)?.before_first_write(display.make_way(Stream::Stdout)),
+            stderr: stderr.before_first_write(display.make_way(Stream::Stderr)),
             cidfile,
             job,
             client,
@@ -218,6 +265,7 @@ impl Shell {
             has_task_run: false,
             outcome: None,
             signals_seen: 0,
+            readers: None,
             is_finished: false,
         })
     }
@@ -241,6 +289,7 @@ impl Shell {
     async fn next(&mut self, signals: &mut Signals, cluster: Option<&mut Cluster>) -> Happening {
         let timeout = self.scheduler.next_timeout().map(|at| self.started + at);
         let tick = self.display.tick_interval().map(|interval| Instant::now() + interval);
+        let stall_check = self.readers.map(|_| Instant::now() + STALL_CHECK_INTERVAL);
         let (reports, tail) = match &mut self.tail {
             Some(running) => (Some(&mut running.reports), Some(&mut running.following)),
             None => (None, None),
@@ -256,6 +305,7 @@ impl Shell {
             tailed = or_pending(tail) => Happening::Tailed(tailed),
             () = sleep_until(timeout) => Happening::CoreTimeout,
             () = sleep_until(tick) => Happening::DisplayTick,
+            () = sleep_until(stall_check) => Happening::StallCheck,
         }
     }
 
@@ -302,6 +352,7 @@ impl Shell {
             }),
             Happening::CoreTimeout => self.input(Input::Tick),
             Happening::DisplayTick => self.display.tick(),
+            Happening::StallCheck => self.check_readers(),
         }
         None
     }
@@ -320,7 +371,26 @@ impl Shell {
         } else if self.signals_seen == 2 {
             self.set_phase(Phase::Abandon);
         }
+        self.check_readers();
         None
+    }
+
+    /// Once a signal has asked us to end and the task is over, output waits for a reader only while he takes some.
+    fn check_readers(&mut self) {
+        if self.signals_seen == 0 || self.outcome.is_none() || self.tail.is_none() {
+            self.readers = None;
+            return;
+        }
+        let now = [self.stdout.progress(), self.stderr.progress()];
+        match self.readers {
+            Some((before, since)) if before == now && now.iter().any(|reader| reader.is_waiting) => {
+                if since.elapsed() >= STALL_LIMIT {
+                    self.readers = None;
+                    self.set_phase(Phase::Abandon);
+                }
+            }
+            _ => self.readers = Some((now, Instant::now())),
+        }
     }
 
     fn tailed(&mut self, tailed: Tailed) {
@@ -338,15 +408,14 @@ impl Shell {
 
     /// Shows an update of ours on a line of its own, also behind output that ended in the middle of one.
     fn show(&mut self, update: &Update) {
-        let [stdout, stderr] = &mut self.shown_behind;
-        for (stream, sink, shown_behind) in
-            [(Stream::Stdout, &self.stdout, stdout), (Stream::Stderr, &self.stderr, stderr)]
-        {
-            let written = sink.written().written;
-            if written != *shown_behind && sink.is_mid_line() {
+        // On stderr ours comes behind all that is in its queue; on stdout nobody can say what will have been written by then.
+        let written = (self.stdout.written().written, self.stdout.is_mid_line());
+        let positions = [(Stream::Stdout, written), (Stream::Stderr, self.stderr.given())];
+        for ((stream, (bytes, is_mid_line)), shown_behind) in positions.into_iter().zip(&mut self.shown_behind) {
+            if bytes != *shown_behind && is_mid_line {
                 self.display.lock().output_written(stream, false);
             }
-            *shown_behind = written;
+            *shown_behind = bytes;
         }
         self.display.show(update);
     }
@@ -438,6 +507,7 @@ impl Shell {
         let (stdout_bytes, stderr_bytes) =
             self.record.as_ref().map_or((None, None), |record| (record.stdout_bytes, record.stderr_bytes));
         self.set_phase(Phase::Ended { stdout_bytes, stderr_bytes });
+        self.check_readers();
         None
     }
 

@@ -12,6 +12,7 @@ use containerizer::{Environment, Verb, supervisor};
 use launch_container::cli::{Cli, Stop};
 use launch_container::display::{Display, Stderr, failure_line};
 use launch_container::job::Job;
+use launch_container::output::Sink;
 use launch_container::role::{LocalCli, Role};
 use launch_container::{dry_run, exit, framework, local};
 use tracing::Level;
@@ -31,7 +32,6 @@ fn launch(cli: Cli) -> ExitCode {
         Ok(job) => job,
         Err(error) => return fail(&error.to_string()),
     };
-    log_to_stderr(job.messages.verbosity);
     if job.is_dry_run
         && let Err(error) = dry_run::print_task(&job, std::io::stdout().lock())
     {
@@ -40,19 +40,25 @@ fn launch(cli: Cli) -> ExitCode {
     if job.is_dry_run {
         return ExitCode::SUCCESS;
     }
+    let stderr = match Sink::stderr() {
+        Ok(stderr) => stderr,
+        Err(error) => return fail(&format!("cannot write the task's output: {error}")),
+    };
+    let voice = stderr.voice();
+    log(job.messages.verbosity, move || voice.clone());
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(failure) => return failure,
     };
-    let display = Display::new(&job, Stderr::of_process(), SystemTime::now());
-    let outcome = runtime.block_on(framework::run(job, display));
+    let display = Display::new(&job, Stderr::of_process(stderr.voice()), SystemTime::now());
+    let outcome = runtime.block_on(framework::run(job, display, stderr));
     // A thread that is stuck in a name lookup or in a write nobody reads must not hold the exit code back.
     runtime.shutdown_background();
     ExitCode::from(exit::code(&outcome))
 }
 
 fn keep_cluster(cli: &LocalCli) -> ExitCode {
-    log_to_stderr(cli.verbose);
+    log(cli.verbose, std::io::stderr);
     let resources = match cli.resources.as_deref().map(str::parse).transpose() {
         Ok(resources) => resources,
         Err(error) => return fail(&format!("invalid value for --resources: {error}")),
@@ -132,12 +138,12 @@ fn say(mut stream: impl Write, text: &str) {
     let _ = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
 }
 
-fn log_to_stderr(verbosity: u8) {
+fn log<W: Write>(verbosity: u8, writer: impl Fn() -> W + Send + Sync + 'static) {
     let level = match verbosity {
         0 => return,
         1 => Level::INFO,
         2 => Level::DEBUG,
         3.. => Level::TRACE,
     };
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(false).init();
+    tracing_subscriber::fmt().with_max_level(level).with_writer(writer).with_ansi(false).init();
 }

@@ -10,15 +10,16 @@
 //! [`Display::tick_interval`], at the end [`Display::clear`]. Nothing is drawn but within these calls: there is no thread. Whoever
 //! writes the task's first byte reports [`Update::OutputStarted`] right before it.
 //!
-//! Not one byte goes to stdout: that is the task's. A writer that fails is ignored: nobody is left to be told.
+//! Not one byte goes to stdout: that is the task's. Nothing here waits for whoever reads stderr (`output`).
 
+mod canvas;
 mod json;
 mod phase;
 mod plain;
 mod terminal;
 mod text;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::{Duration, SystemTime};
 
 pub use text::failure_line;
@@ -27,6 +28,7 @@ pub(crate) use text::one_line;
 use crate::cli::Format;
 use crate::job::Job;
 use crate::master;
+use crate::output::Voice;
 use crate::scheduler::Time;
 use crate::update::Update;
 
@@ -41,8 +43,8 @@ pub enum Stream {
 
 /// Where a display writes, and what else is written there.
 pub struct Stderr {
-    /// Takes whole lines.
-    pub writer: Box<dyn Write + Send>,
+    /// Takes whole lines, and does not make anybody wait.
+    pub voice: Voice,
     /// Whether it is a terminal that can move its cursor.
     pub is_terminal: bool,
     /// Whether the task's stdout goes to the same place.
@@ -50,13 +52,13 @@ pub struct Stderr {
 }
 
 impl Stderr {
-    /// This process's own.
-    pub fn of_process() -> Self {
+    /// This process's own, which `voice` speaks on.
+    pub fn of_process(voice: Voice) -> Self {
         let can_move = std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb");
         let place = |fd| rustix::fs::fstat(fd).ok().map(|stat| (stat.st_dev, stat.st_ino));
         let stdout = place(rustix::stdio::stdout());
         Self {
-            writer: Box::new(std::io::stderr()),
+            voice,
             is_terminal: can_move && std::io::stderr().is_terminal(),
             is_stdout_too: stdout.is_some() && stdout == place(rustix::stdio::stderr()),
         }
@@ -118,7 +120,7 @@ impl Display {
             Format::Json => Kind::Json(json::Json::new(launch)),
             // A log written to the same terminal would tear the changing line apart.
             Format::Text if stderr.is_terminal && !messages.is_quiet && messages.verbosity == 0 => {
-                Kind::Terminal(Box::new(terminal::Terminal::on_stderr(launch)))
+                Kind::Terminal(Box::new(terminal::Terminal::on_stderr(launch, stderr.voice.clone())))
             }
             Format::Text => Kind::Plain(plain::Plain::new(launch, messages.is_quiet)),
         };
@@ -159,6 +161,11 @@ impl Display {
         }
     }
 
+    /// Whether there may be a changing line, which must be gone from the terminal before anybody else writes there.
+    pub fn has_changing_line(&self) -> bool {
+        matches!(self.kind, Kind::Terminal(_))
+    }
+
     /// Takes the changing line away for good; also called when the launcher leaves in a hurry.
     pub fn clear(&mut self) {
         if let Kind::Terminal(terminal) = &mut self.kind {
@@ -185,17 +192,11 @@ impl Display {
             text.push_str(line);
             text.push('\n');
         }
-        let stderr = &mut self.stderr.writer;
-        let write = || {
-            // One write, so that lines of other programs do not come between.
-            let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
-        };
+        // In one piece, so that lines of other programs do not come between.
+        let write = || self.stderr.voice.say(text.as_bytes());
         match &self.kind {
             Kind::Terminal(terminal) => terminal.suspend(write),
-            Kind::Plain(_) | Kind::Json(_) => {
-                let mut write = write;
-                write();
-            }
+            Kind::Plain(_) | Kind::Json(_) => write(),
         }
     }
 }
@@ -317,31 +318,28 @@ mod story {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
-    use std::io;
-    use std::sync::{Arc, Mutex};
+    use std::fs::File;
+    use std::io::{Read, Seek};
 
     use super::story::{at, ended, killing};
     use super::*;
     use crate::cli::Cli;
     use crate::exit::Outcome;
+    use crate::output::Sink;
 
-    #[derive(Clone, Default)]
-    struct Buffer(Arc<Mutex<Vec<u8>>>);
+    /// A stderr that can be read again.
+    struct Buffer {
+        sink: Sink,
+        file: File,
+    }
 
     impl Buffer {
         fn text(&self) -> String {
-            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-        }
-    }
-
-    impl Write for Buffer {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
+            futures::executor::block_on(self.sink.flush());
+            let mut text = String::new();
+            (&self.file).rewind().unwrap();
+            (&self.file).read_to_string(&mut text).unwrap();
+            text
         }
     }
 
@@ -352,8 +350,10 @@ mod tests {
     fn display_at(is_stdout_too: bool, words: &[&str]) -> (Display, Buffer) {
         let words = ["--master=zk://me:hunter2@z1:2181/mesos", "--name=job"].iter().chain(words).map(Into::into);
         let job = Job::new(Cli::parse_words(words).unwrap()).unwrap();
-        let buffer = Buffer::default();
-        let stderr = Stderr { writer: Box::new(buffer.clone()), is_terminal: false, is_stdout_too };
+        let file = tempfile::tempfile().unwrap();
+        let sink = Sink::new("stderr", file.try_clone().unwrap().into()).unwrap();
+        let buffer = Buffer { sink, file };
+        let stderr = Stderr { voice: buffer.sink.voice(), is_terminal: false, is_stdout_too };
         (Display::new(&job, stderr, SystemTime::UNIX_EPOCH), buffer)
     }
 

@@ -7,24 +7,32 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Launch;
+use super::canvas::Canvas;
 use super::phase::Progress;
 use super::text::{Narrator, PREFIX, Weight};
+use crate::output::Voice;
 use crate::scheduler::Time;
 use crate::update::Update;
 
 /// Fast enough to look alive, slow enough to cost nothing.
 pub(super) const TICK_INTERVAL: Duration = Duration::from_millis(100);
 
+/// More than [`TICK_INTERVAL`] needs: every step of the launch is seen.
+const FRAMES_PER_SECOND: u8 = 20;
+
 /// Text where stderr is a terminal.
 pub(super) struct Terminal {
     narrator: Narrator,
     progress: Progress,
     bar: ProgressBar,
+    /// What is drawn on; `None` in tests.
+    voice: Option<Voice>,
 }
 
 impl Terminal {
-    pub(super) fn on_stderr(launch: Launch) -> Self {
-        Self::on(launch, ProgressDrawTarget::stderr())
+    pub(super) fn on_stderr(launch: Launch, voice: Voice) -> Self {
+        let target = ProgressDrawTarget::term_like_with_hz(Box::new(Canvas::new(voice.clone())), FRAMES_PER_SECOND);
+        Self { voice: Some(voice), ..Self::on(launch, target) }
     }
 
     fn on(launch: Launch, target: ProgressDrawTarget) -> Self {
@@ -32,7 +40,7 @@ impl Terminal {
         let style = ProgressStyle::with_template("{spinner} {wide_msg}").expect("the template is constant");
         // ASCII: no locale and no font can break it.
         bar.set_style(style.tick_chars("|/-\\ "));
-        Self { narrator: Narrator::new(launch.clone()), progress: Progress::new(launch), bar }
+        Self { narrator: Narrator::new(launch.clone()), progress: Progress::new(launch), bar, voice: None }
     }
 
     /// Shows `update` in the changing line; gives the lines that stay.
@@ -54,7 +62,9 @@ impl Terminal {
 
     /// Draws the line as it is at `now`, unless it is gone.
     pub(super) fn draw(&mut self, now: Time) {
-        if self.is_drawn() {
+        // A terminal that stands still (Ctrl-S) gets the next picture when it has taken the last.
+        let is_behind = self.voice.as_ref().is_some_and(Voice::is_behind);
+        if self.is_drawn() && !is_behind {
             self.bar.set_message(self.progress.line(now));
             self.bar.tick();
         }

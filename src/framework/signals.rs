@@ -11,6 +11,7 @@ pub struct Signals {
     interrupt: Option<Signal>,
     terminate: Option<Signal>,
     hang_up: Option<Signal>,
+    seen: u32,
 }
 
 impl Signals {
@@ -28,16 +29,24 @@ impl Signals {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
             hang_up: listen(SignalKind::hangup())?,
+            seen: 0,
         })
     }
 
     /// The number of the next one. Cancel safe.
     pub async fn next(&mut self) -> u8 {
-        tokio::select! {
+        let number = tokio::select! {
             () = received(&mut self.interrupt) => 2,
             () = received(&mut self.terminate) => 15,
             () = received(&mut self.hang_up) => 1,
-        }
+        };
+        self.seen += 1;
+        number
+    }
+
+    /// How many have come.
+    pub fn seen(&self) -> u32 {
+        self.seen
     }
 }
 

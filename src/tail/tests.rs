@@ -49,7 +49,7 @@ impl Reader {
         reader.set_nonblocking(true).unwrap();
         let stream = UnixStream::from_std(reader).unwrap();
         let reader = Self { stream, received: RefCell::default(), is_stalled: false };
-        (reader, Sink::new(name, writer.into(), None).unwrap())
+        (reader, Sink::new(name, writer.into()).unwrap())
     }
 
     /// Reads what is there now.

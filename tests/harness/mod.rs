@@ -23,8 +23,8 @@ use std::time::Duration;
 
 pub(crate) use engine::{Engine, IMAGE};
 pub(crate) use mesos::Mesos;
-pub(crate) use running::{Ended, Launch, Running, Stdout};
-pub(crate) use server::{Server, closed_port};
+pub(crate) use running::{Ended, Launch, Reader, Running, Terminal};
+pub(crate) use server::{Gate, Registry, Server, closed_port};
 
 /// How long a launch may take before the test fails; generous, since tests share two cores.
 pub(crate) const LAUNCH_LIMIT: Duration = Duration::from_secs(60);

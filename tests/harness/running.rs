@@ -1,5 +1,6 @@
 //! One run of the binary: start it, signal it, wait for what it says, and hold it to a deadline.
 
+use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
@@ -8,32 +9,50 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use super::LAUNCH_LIMIT;
 
-/// What reads the launcher's stdout.
+/// What reads one of the launcher's streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stdout {
-    /// Read at once, to the end.
-    Read,
-    /// Not read until [`Running::read_on`].
+pub(crate) enum Reader {
+    /// Reads at once, to the end.
+    Eager,
+    /// Does not read until [`Running::read_on`].
     Stalled,
-    /// Closed after that many bytes.
-    ClosedAfter(usize),
+    /// Does not read as long as the launcher runs.
+    Absent,
+    /// Leaves after that many bytes.
+    LeavesAfter(usize),
+    /// Leaves when it has read this.
+    LeavesAt(&'static str),
+}
+
+/// Which of the launcher's streams are on a terminal; its stdin is then, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Terminal {
+    /// Only stderr.
+    Stderr,
+    /// Both, on the same; what they say is captured as stderr.
+    Both,
+    /// Both, and its hang-up is the launcher's: it is that of the launcher's own session.
+    Controlling,
 }
 
 /// A run that has not started yet.
 pub(crate) struct Launch {
     command: Command,
     limit: Duration,
-    stdout: Stdout,
+    stdout: Reader,
+    stderr: Reader,
+    terminal: Option<Terminal>,
 }
 
 impl Launch {
-    pub(super) fn new(mut command: Command) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Self { command, limit: LAUNCH_LIMIT, stdout: Stdout::Read }
+    pub(super) fn new(command: Command) -> Self {
+        Self { command, limit: LAUNCH_LIMIT, stdout: Reader::Eager, stderr: Reader::Eager, terminal: None }
     }
 
     /// An environment variable of the launcher.
@@ -48,9 +67,21 @@ impl Launch {
         self
     }
 
-    /// Another reader of stdout than [`Stdout::Read`].
-    pub(crate) fn stdout(mut self, stdout: Stdout) -> Self {
+    /// Another reader of stdout than [`Reader::Eager`].
+    pub(crate) fn stdout(mut self, stdout: Reader) -> Self {
         self.stdout = stdout;
+        self
+    }
+
+    /// Another reader of stderr, or of the terminal, than [`Reader::Eager`].
+    pub(crate) fn stderr(mut self, stderr: Reader) -> Self {
+        self.stderr = stderr;
+        self
+    }
+
+    /// On a terminal of its own, of 80 columns.
+    pub(crate) fn terminal(mut self, terminal: Terminal) -> Self {
+        self.terminal = Some(terminal);
         self
     }
 
@@ -60,14 +91,62 @@ impl Launch {
     }
 
     /// Starts it.
-    pub(crate) fn start(mut self) -> Running {
+    pub(crate) fn start(self) -> Running {
+        let Self { mut command, limit, stdout, stderr, terminal } = self;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut screen = None;
+        if let Some(kind) = terminal {
+            let (ours, its) = open_terminal();
+            if kind == Terminal::Controlling {
+                command = in_own_session(&command);
+            }
+            command.env("TERM", "xterm").stdin(its.try_clone().unwrap()).stderr(its.try_clone().unwrap());
+            match kind {
+                Terminal::Stderr => command.stdout(Stdio::piped()),
+                Terminal::Both | Terminal::Controlling => command.stdout(its),
+            };
+            screen = Some(ours);
+        }
         let started = Instant::now();
-        let mut child = self.command.spawn().expect("the binary starts");
+        let mut child = command.spawn().expect("the binary starts");
+        // It holds the launcher's end of the terminal.
+        drop(command);
         let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).expect("the kernel has pidfd");
-        let stdout = Capture::start(child.stdout.take().expect("piped"), self.stdout);
-        let stderr = Capture::start(child.stderr.take().expect("piped"), Stdout::Read);
-        Running { child, process, stdout, stderr, started, deadline: started + self.limit }
+        let error_file = screen.unwrap_or_else(|| OwnedFd::from(child.stderr.take().expect("piped")).into());
+        let unread_errors = error_file.try_clone().ok().filter(|_| matches!(stderr, Reader::Stalled | Reader::Absent));
+        let stdout = match child.stdout.take() {
+            Some(pipe) => Capture::start(pipe, stdout),
+            None => Capture::start(std::io::empty(), Reader::Eager),
+        };
+        let stderr = Capture::start(error_file, stderr);
+        Running { child, process, stdout, stderr, unread_errors, started, deadline: started + limit }
     }
+}
+
+/// Both ends of a terminal: ours, and what the launcher gets.
+fn open_terminal() -> (File, OwnedFd) {
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
+    grantpt(&ours).expect("the terminal is ours");
+    unlockpt(&ours).expect("the terminal opens");
+    let path = ptsname(&ours, Vec::new()).expect("the terminal has a path");
+    let its = rustix::fs::open(path, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty());
+    (ours.into(), its.expect("the terminal's other end"))
+}
+
+/// The same command as the leader of a session whose terminal its stdin is.
+fn in_own_session(command: &Command) -> Command {
+    let mut session = Command::new("setsid");
+    session.arg("--ctty").arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => session.env(name, value),
+            None => session.env_remove(name),
+        };
+    }
+    if let Some(directory) = command.get_current_dir() {
+        session.current_dir(directory);
+    }
+    session
 }
 
 /// A run that may still go on; killed when dropped.
@@ -76,6 +155,8 @@ pub(crate) struct Running {
     process: OwnedFd,
     stdout: Arc<Capture>,
     stderr: Arc<Capture>,
+    /// The reading end of a stderr that is not read at once.
+    unread_errors: Option<File>,
     started: Instant,
     deadline: Instant,
 }
@@ -107,10 +188,22 @@ impl Running {
         self.wait_for(&self.stderr, "stderr", text)
     }
 
-    /// Starts to read a [`Stdout::Stalled`].
+    /// Waits until the launcher cannot write to its stderr, which nobody reads.
+    pub(crate) fn wait_for_full_stderr(&self) {
+        let pipe = self.unread_errors.as_ref().expect("a stderr that is not read");
+        let capacity = rustix::pipe::fcntl_getpipe_size(pipe).expect("a pipe") as u64;
+        // A page at each end may not be used up.
+        while rustix::io::ioctl_fionread(pipe).expect("a pipe") + (8 << 10) < capacity {
+            assert!(Instant::now() < self.deadline, "stderr never filled; {}", self.said());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Starts to read what is [`Reader::Stalled`].
     pub(crate) fn read_on(&self) {
-        self.stdout.state().may_read = true;
-        self.stdout.changed.notify_all();
+        for capture in [&self.stdout, &self.stderr] {
+            capture.wake(Reader::Stalled);
+        }
     }
 
     /// Waits for the end of the process and of both streams.
@@ -123,6 +216,9 @@ impl Running {
         assert!(ready > 0, "still running after {:?}; {}", self.started.elapsed(), self.said());
         let took = self.started.elapsed();
         let status = self.child.wait().expect("it has ended");
+        for capture in [&self.stdout, &self.stderr] {
+            capture.wake(Reader::Absent);
+        }
 
         // The pipes end with the launcher. Whoever else holds them was left behind by it.
         let deadline = Instant::now() + Duration::from_secs(10);
@@ -233,6 +329,7 @@ impl Ended {
 
 /// What one pipe has given so far.
 struct Capture {
+    reader: Reader,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -245,30 +342,46 @@ struct State {
 }
 
 impl Capture {
-    fn start(mut pipe: impl Read + Send + 'static, reader: Stdout) -> Arc<Self> {
-        let state = State { may_read: reader != Stdout::Stalled, ..State::default() };
-        let capture = Arc::new(Self { state: Mutex::new(state), changed: Condvar::new() });
+    fn start(mut pipe: impl Read + Send + 'static, reader: Reader) -> Arc<Self> {
+        let may_read = !matches!(reader, Reader::Stalled | Reader::Absent);
+        let state = State { may_read, ..State::default() };
+        let capture = Arc::new(Self { reader, state: Mutex::new(state), changed: Condvar::new() });
         let filled = Arc::clone(&capture);
         std::thread::spawn(move || {
             filled.wait_until(Instant::now() + LAUNCH_LIMIT * 10, |state| state.may_read);
-            let limit = if let Stdout::ClosedAfter(limit) = reader { limit } else { usize::MAX };
+            let limit = if let Reader::LeavesAfter(limit) = reader { limit } else { usize::MAX };
             let mut total = 0;
             let mut buffer = vec![0; 64 << 10];
             while total < limit {
                 let room = buffer.len().min(limit - total);
+                // A terminal whose other end is closed is an error.
                 let Ok(count) = pipe.read(&mut buffer[..room]) else { break };
                 if count == 0 {
                     break;
                 }
                 total += count;
-                filled.state().bytes.extend_from_slice(&buffer[..count]);
+                let mut state = filled.state();
+                state.bytes.extend_from_slice(&buffer[..count]);
+                let is_enough = matches!(reader, Reader::LeavesAt(text) if find(&state.bytes, text.as_bytes()));
+                drop(state);
                 filled.changed.notify_all();
+                if is_enough {
+                    break;
+                }
             }
             drop(pipe);
             filled.state().is_closed = true;
             filled.changed.notify_all();
         });
         capture
+    }
+
+    /// Lets one that waits for it read.
+    fn wake(&self, reader: Reader) {
+        if self.reader == reader {
+            self.state().may_read = true;
+            self.changed.notify_all();
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

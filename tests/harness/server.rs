@@ -1,11 +1,13 @@
-//! A tiny HTTP server that is not a Mesos master: the same answer to everything.
+//! Tiny servers: one that is not a Mesos master, a way to one that is closed for a while, a registry that stalls.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use super::LAUNCH_LIMIT;
 
 /// Serves until dropped, on a free port of the loopback address.
 pub(crate) struct Server {
@@ -70,6 +72,124 @@ impl Drop for Server {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// A way to a master that lets no SUBSCRIBE pass until it is opened.
+pub(crate) struct Gate {
+    server: Server,
+    has_arrived: Arc<Flag>,
+    is_open: Arc<Flag>,
+}
+
+impl Gate {
+    /// In front of the master at this address, closed.
+    pub(crate) fn before(master: &str) -> Self {
+        let (has_arrived, is_open) = (Arc::<Flag>::default(), Arc::<Flag>::default());
+        let (arrived, open, master) = (Arc::clone(&has_arrived), Arc::clone(&is_open), master.to_owned());
+        let server = Server::handling(move |connection| {
+            let Ok(mut behind) = TcpStream::connect(&master) else { return };
+            let answers = (behind.try_clone(), connection.try_clone());
+            let (Ok(mut from), Ok(mut to)) = answers else { return };
+            let answering = std::thread::spawn(move || {
+                let _ = std::io::copy(&mut from, &mut to);
+                let _ = to.shutdown(Shutdown::Both);
+            });
+            let mut bytes = vec![0; 64 << 10];
+            while let Ok(count @ 1..) = connection.read(&mut bytes) {
+                if bytes.starts_with(b"POST") {
+                    arrived.raise();
+                    open.wait();
+                }
+                if behind.write_all(&bytes[..count]).is_err() {
+                    break;
+                }
+            }
+            let _ = behind.shutdown(Shutdown::Both);
+            let _ = answering.join();
+        });
+        Self { server, has_arrived, is_open }
+    }
+
+    /// HOST:PORT.
+    pub(crate) fn address(&self) -> &str {
+        self.server.address()
+    }
+
+    /// Waits until a SUBSCRIBE stands before it.
+    pub(crate) fn wait_for_arrival(&self) {
+        self.has_arrived.wait();
+    }
+
+    /// Lets everything pass from now on.
+    pub(crate) fn open(&self) {
+        self.is_open.raise();
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        // Whoever stands before it goes home.
+        self.open();
+    }
+}
+
+/// A registry that knows an image and never says what is in it.
+pub(crate) struct Registry {
+    server: Server,
+    is_asked: Arc<Flag>,
+}
+
+impl Registry {
+    /// Serves until dropped. An engine takes a registry on the loopback address without TLS.
+    pub(crate) fn stalling() -> Self {
+        let is_asked = Arc::<Flag>::default();
+        let asked = Arc::clone(&is_asked);
+        let server = Server::handling(move |connection| {
+            let mut request = [0; 16 << 10];
+            let count = connection.read(&mut request).unwrap_or(0);
+            let request = String::from_utf8_lossy(&request[..count]);
+            if request.contains("/manifests/") {
+                asked.raise();
+                let _ = connection.read_to_end(&mut Vec::new());
+            } else if request.starts_with("GET /v2/") {
+                let answer = "HTTP/1.1 200 OK\r\nDocker-Distribution-Api-Version: registry/2.0\r\n\
+                              Content-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
+                let _ = connection.write_all(answer.as_bytes());
+            }
+        });
+        Self { server, is_asked }
+    }
+
+    /// The name of the image.
+    pub(crate) fn image(&self) -> String {
+        format!("{}/stalls:1", self.server.address())
+    }
+
+    /// Waits until somebody pulls it.
+    pub(crate) fn wait_for_pull(&self) {
+        self.is_asked.wait();
+    }
+}
+
+/// Is raised once.
+#[derive(Default)]
+struct Flag {
+    is_raised: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Flag {
+    fn raise(&self) {
+        *self.is_raised.lock().unwrap() = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits, with a limit that fails a test.
+    fn wait(&self) {
+        let is_raised = self.is_raised.lock().unwrap();
+        let (is_raised, _) = self.changed.wait_timeout_while(is_raised, LAUNCH_LIMIT, |is_raised| !*is_raised).unwrap();
+        assert!(*is_raised, "it did not come within {LAUNCH_LIMIT:?}");
     }
 }
 

@@ -1,5 +1,8 @@
 //! The embedded cluster: inside the launcher, with several agents, and in the foreground for others.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use crate::harness::{IMAGE, Running, Stage, closed_port};
 
 #[test]
@@ -66,10 +69,21 @@ fn a_port_that_is_taken_is_named() {
 }
 
 /// `launch-container local` on a free port, and its address as HOST:PORT.
-fn start_cluster(stage: &Stage, options: &[&str]) -> (Running, String) {
+pub(crate) fn start_cluster(stage: &Stage, options: &[&str]) -> (Running, String) {
     let cluster = stage.launcher(["local", "--port=0"].iter().chain(options)).start();
     let said = String::from_utf8(cluster.wait_for_stdout("\n")).unwrap();
     let address = said.split_whitespace().find_map(|word| word.find("127.0.0.1:").map(|at| word[at..].to_owned()));
     let address = address.unwrap_or_else(|| panic!("no address in {said:?}"));
     (cluster, address.trim_end_matches(|last: char| !last.is_ascii_digit()).to_owned())
+}
+
+/// How many frameworks the master at this address has.
+pub(crate) fn frameworks(address: &str) -> usize {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET /state HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));
+    let state: serde_json::Value = serde_json::from_str(body).unwrap();
+    state["frameworks"].as_array().unwrap().len()
 }

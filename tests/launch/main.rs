@@ -11,3 +11,4 @@ mod harness;
 mod messages;
 mod output;
 mod signals;
+mod terminal;

@@ -3,9 +3,10 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use sha2::{Digest, Sha256};
 
-use crate::harness::{Stage, Stdout, read};
+use crate::harness::{Reader, Stage, read};
 
 /// Time for 200 MB through every part of the chain, on two busy cores.
 const BULK_LIMIT: Duration = Duration::from_secs(180);
@@ -89,7 +90,7 @@ fn a_reader_that_stalls_loses_nothing_and_costs_no_memory() {
     let stage = Stage::new();
     let script = format!("head -c {SIZE} /dev/urandom | tee /data/out; touch /data/done");
     let launch =
-        stage.local(&["--quiet", "-v", &volume(&stage)], &[&script]).stdout(Stdout::Stalled).limit(BULK_LIMIT).start();
+        stage.local(&["--quiet", "-v", &volume(&stage)], &[&script]).stdout(Reader::Stalled).limit(BULK_LIMIT).start();
     // The task is not held up by a reader on the user's machine.
     wait_for_file(&stage, "done");
     let peak = peak_memory_kilobytes(launch.pid());
@@ -104,16 +105,49 @@ fn a_reader_that_stalls_loses_nothing_and_costs_no_memory() {
 fn a_reader_that_leaves_does_not_end_the_task() {
     let stage = Stage::new();
     let script = "seq 100000; touch /data/after; exit 5";
-    let ended = stage.local(&["-v", &volume(&stage)], &[script]).stdout(Stdout::ClosedAfter(10)).run();
+    let ended = stage.local(&["-v", &volume(&stage)], &[script]).stdout(Reader::LeavesAfter(10)).run();
     ended.expect_code(5).expect_stdout("1\n2\n3\n4\n5\n");
     assert!(stage.files().join("after").exists());
 }
 
-fn volume(stage: &Stage) -> String {
+#[test]
+fn a_reader_of_stderr_that_never_comes_does_not_keep_the_task_from_its_end() {
+    let stage = Stage::new();
+    let script = "trap 'touch /data/bye; exit 3' TERM; head -c 1048576 /dev/zero >&2; while :; do sleep 0.1; done";
+    for format in ["--format=text", "--format=json"] {
+        let launch = stage.local(&[format, "-v", &volume(&stage)], &[script]).stderr(Reader::Absent).start();
+        launch.wait_for_full_stderr();
+        launch.signal(Signal::TERM);
+        launch.finish().expect_code(143).expect_stdout("");
+        fs::remove_file(stage.files().join("bye")).expect("the task was asked to end");
+        stage.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_reader_of_stderr_that_comes_back_has_lost_nothing() {
+    const SIZE: usize = 1 << 20;
+    let stage = Stage::new();
+    let script = format!(
+        "trap 'echo bye >&2; touch /data/bye; exit 3' TERM; head -c {SIZE} /dev/zero | tr '\\0' Z >&2; \
+         while :; do sleep 0.1; done"
+    );
+    let launch = stage.local(&["-v", &volume(&stage)], &[&script]).stderr(Reader::Stalled).start();
+    launch.wait_for_full_stderr();
+    launch.signal(Signal::TERM);
+    // Nobody has read a byte, and the task is told nevertheless.
+    wait_for_file(&stage, "bye");
+    launch.read_on();
+    let ended = launch.finish();
+    ended.expect_code(143).expect_words(&["launch-container: ending the task", "bye\n"]);
+    assert_eq!(ended.stderr.iter().filter(|byte| **byte == b'Z').count(), SIZE);
+}
+
+pub(crate) fn volume(stage: &Stage) -> String {
     format!("{}:/data", stage.files().display())
 }
 
-fn wait_for_file(stage: &Stage, name: &str) {
+pub(crate) fn wait_for_file(stage: &Stage, name: &str) {
     let deadline = Instant::now() + BULK_LIMIT;
     while !stage.files().join(name).exists() {
         assert!(Instant::now() < deadline, "the task never wrote {name}");

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::harness::Stage;
+use crate::cluster::{frameworks, start_cluster};
+use crate::harness::{Gate, IMAGE, Registry, Stage};
 
 /// Says "up", and "bye" when it is asked to end.
 const POLITE: &str = "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.1; done";
@@ -14,7 +15,7 @@ const STUBBORN: &str = "trap 'echo no' TERM; echo up; while :; do sleep 0.1; don
 #[test]
 fn the_first_interrupt_asks_the_task_to_end_and_keeps_its_last_words() {
     let stage = Stage::new();
-    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
         let launch = stage.local(&[], &[POLITE]).start();
         launch.wait_for_stdout("up");
         launch.signal(signal);
@@ -67,6 +68,63 @@ fn an_interrupt_before_any_offer_fits_ends_at_once() {
     let ended = launch.finish();
     ended.expect_code(130).expect_stdout("");
     assert!(ended.took < Duration::from_secs(10), "{:?}", ended.took);
+}
+
+#[test]
+fn an_interrupt_before_an_offer_fits_takes_the_framework_down() {
+    let stage = Stage::new();
+    let (cluster, address) = start_cluster(&stage, &[]);
+    let master = format!("--master={address}");
+    let launch = stage.launcher([master.as_str(), "--cpus=1000", IMAGE, "true"]).start();
+    launch.wait_for_stderr("cpus");
+    assert_eq!(frameworks(&address), 1);
+    launch.interrupt();
+    launch.finish().expect_code(130).expect_stdout("");
+    assert_eq!(frameworks(&address), 0);
+    cluster.interrupt();
+    cluster.finish();
+}
+
+#[test]
+fn an_interrupt_while_the_master_does_not_answer_leaves_no_framework() {
+    let stage = Stage::new();
+    let (cluster, address) = start_cluster(&stage, &[]);
+    let gate = Gate::before(&address);
+    let master = format!("--master={}", gate.address());
+    let launch = stage.launcher([master.as_str(), IMAGE, "true"]).start();
+    gate.wait_for_arrival();
+    launch.interrupt();
+    // Now the master registers a framework whose launcher is on its way out.
+    gate.open();
+    launch.finish().expect_code(130).expect_stdout("");
+    assert_eq!(frameworks(&address), 0);
+    cluster.interrupt();
+    cluster.finish();
+}
+
+#[test]
+fn an_interrupt_while_no_master_answers_ends_the_launcher() {
+    let stage = Stage::new();
+    let (cluster, address) = start_cluster(&stage, &[]);
+    let gate = Gate::before(&address);
+    let master = format!("--master={}", gate.address());
+    let launch = stage.launcher([master.as_str(), IMAGE, "true"]).start();
+    gate.wait_for_arrival();
+    launch.interrupt();
+    launch.finish().expect_code(130).expect_stdout("");
+    assert_eq!(frameworks(&address), 0);
+    cluster.interrupt();
+    cluster.finish();
+}
+
+#[test]
+fn an_interrupt_during_a_pull_ends_it() {
+    let stage = Stage::new();
+    let registry = Registry::stalling();
+    let launch = stage.launcher(["--master=local", "--kill-grace=1h", &registry.image(), "true"]).start();
+    registry.wait_for_pull();
+    launch.interrupt();
+    launch.finish().expect_code(130).expect_stdout("");
 }
 
 #[test]
