@@ -13,6 +13,7 @@ use launch_container::cli::{Cli, Stop};
 use launch_container::display::{Display, Stderr, failure_line};
 use launch_container::job::Job;
 use launch_container::output::Sink;
+use launch_container::role::operator::Question;
 use launch_container::role::{LocalCli, Role};
 use launch_container::{dry_run, exit, framework, local};
 use tracing::Level;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         Ok(Role::Launch(cli)) => launch(*cli),
         Ok(Role::Local(cli)) => keep_cluster(&cli),
         Ok(Role::Containerizer(verb)) => containerize(verb),
+        Ok(Role::Operator(question)) => answer_operator(&question),
         Ok(Role::Executor(arguments)) => execute(arguments),
         Err(stop) => answer(&stop),
     }
@@ -81,6 +83,25 @@ fn containerize(word: &str) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(std::io::stderr(), &format!("{error}\n"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Answers a person, on stdout; on stderr what the answer lacks.
+fn answer_operator(question: &Question) -> ExitCode {
+    let environment = Environment::from_process();
+    let work_directory = question.work_directory.as_deref();
+    match containerizer::operator::run(&question.command, question.format, work_directory, &environment) {
+        Ok(answer) => {
+            for note in &answer.notes {
+                say(std::io::stderr(), &format!("docker-containerizer: {note}\n"));
+            }
+            say(std::io::stdout(), &answer.text);
+            if answer.is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            say(std::io::stderr(), &format!("docker-containerizer: {error}\n"));
             ExitCode::FAILURE
         }
     }

@@ -2,12 +2,15 @@
 //!
 //! ```text
 //! docker-containerizer VERB      or  launch-container docker-containerizer VERB      on a Mesos slave, started by it
+//! docker-containerizer doctor ...                                                    the same by a person: see operator.rs
 //! docker-executor ...            or  launch-container docker-executor ...            (also as mesos-docker-executor)
 //! launch-container local ...                                                         an embedded cluster in the foreground
 //! launch-container ...                                                               everything else: launch a task
 //! ```
 //!
 //! An image with the name of a role is written with its registry or behind `--`.
+
+pub mod operator;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -29,6 +32,8 @@ pub enum Role {
     Local(LocalCli),
     /// One verb of the external containerizer, one of [`VERBS`]; the rest comes on stdin.
     Containerizer(&'static str),
+    /// What a person asks the containerizer.
+    Operator(operator::Question),
     /// The executor, with its arguments as they are: which ones there are depends on the agent's version.
     Executor(Vec<OsString>),
 }
@@ -82,6 +87,8 @@ impl Role {
     }
 }
 
+const CONTAINERIZER: &str = "docker-containerizer";
+
 /// A role by its name only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Program {
@@ -102,9 +109,15 @@ impl Program {
 }
 
 fn containerizer(words: &[OsString]) -> Result<Role, Stop> {
-    const PROGRAM: &str = "docker-containerizer";
+    const PROGRAM: &str = CONTAINERIZER;
     let verbs = VERBS.join(", ");
-    let usage = |message: String| Stop::usage(PROGRAM, exit::ROLE_USAGE, &format!("{message}; the verbs are {verbs}"));
+    let commands = operator::COMMANDS.join(", ");
+    let usage = |message: String| {
+        Stop::usage(PROGRAM, exit::ROLE_USAGE, &format!("{message}; the slave's verbs are {verbs}, yours {commands}"))
+    };
+    if operator::is_command(words) {
+        return operator::Question::parse(words).map(Role::Operator);
+    }
     let word = match words {
         [] => return Err(usage("a verb is missing".to_owned())),
         [word] => word.to_string_lossy(),
@@ -114,10 +127,13 @@ fn containerizer(words: &[OsString]) -> Result<Role, Stop> {
         "-h" | "--help" => Err(Stop::answer(format!(
             "Runs Mesos tasks in Docker containers, for a Mesos slave 0.19 to 1.0.4 started with\n\
              --containerizers=external --containerizer_path=/path/to/{PROGRAM}\n\n\
-             Usage: {PROGRAM} VERB\n\n\
-             Verbs: {verbs}\n\n\
+             Usage: {PROGRAM} VERB\n       {PROGRAM} COMMAND [OPTIONS]\n\n\
+             Verbs, for the slave: {verbs}\n\
              Messages come on stdin and go to stdout as the slave frames them. The engine is found by DOCKER_HOST, else at\n\
-             its default socket. Exit codes: 0 done, 1 failed (one line on stderr says why), {} not a verb.\n",
+             its default socket.\n\n\
+             Commands, for you ({PROGRAM} COMMAND --help says more):\n{}\n\
+             Exit codes: 0 done, 1 failed (one line on stderr says why) or something is wrong, {} neither verb nor command.\n",
+            operator::summary(),
             exit::ROLE_USAGE
         ))),
         "-V" | "--version" => Err(Stop::answer(format!("{PROGRAM} {}\n", env!("CARGO_PKG_VERSION")))),
@@ -193,6 +209,7 @@ mod tests {
             let stop = role(words).unwrap_err();
             assert_eq!((stop.is_error, stop.code, stop.text.lines().count()), (true, 2, 1), "{words:?}");
             assert!(stop.text.contains("launch, update, usage, wait, destroy, containers, recover"), "{}", stop.text);
+            assert!(stop.text.contains("doctor, ps, inspect, gc"), "{}", stop.text);
         }
         let stop = role(&["launch-container", "local", "--agents=0"]).unwrap_err();
         assert_eq!((stop.is_error, stop.code), (true, 125));
@@ -201,6 +218,10 @@ mod tests {
 
     #[test]
     fn every_program_answers_help_and_version() {
+        for word in operator::COMMANDS {
+            let stop = role(&["docker-containerizer", word, "--help"]).unwrap_err();
+            assert!(!stop.is_error && stop.text.contains("Usage: docker-containerizer"), "{}", stop.text);
+        }
         for program in [&["launch-container"][..], &["launch-container", "local"], &["docker-containerizer"]] {
             for word in ["--help", "--version"] {
                 let stop = role(&[program, &[word]].concat()).unwrap_err();

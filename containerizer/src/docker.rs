@@ -7,6 +7,8 @@
 //! Calls go out without a version in their path, which an engine answers as the newest it knows: this costs no round trip
 //! of negotiation, and suits every engine up to the version of the client library's types (1.53), old ones included.
 
+mod about;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
@@ -26,6 +28,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
 use proto::record::PullProgress;
 
+pub use self::about::{About, Labelled, Limiting};
 use crate::environment::{DOCKER_HOST, Environment};
 use crate::spec::{CONTAINER_ID_LABEL, Image, Limits, WORK_DIRECTORY_LABEL};
 use crate::store::ContainerId;

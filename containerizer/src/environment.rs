@@ -28,6 +28,13 @@ impl Environment {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
+    /// The same with one variable set.
+    pub fn with(&self, name: &str, value: &str) -> Self {
+        let mut variables = self.0.clone();
+        variables.insert(name.to_owned(), value.to_owned());
+        Self(variables)
+    }
+
     /// The slave's work directory, under which our state lives.
     ///
     /// # Errors

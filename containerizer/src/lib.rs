@@ -4,6 +4,7 @@
 //! slave -> commands/{launch,update,usage,wait,destroy,containers,recover} -> store (state directories, locks)
 //!              launch --ready pipe--> supervisor (detached) -> docker (the only file that talks bollard)
 //!                 spec (PURE): message -> create options  `-> executor (PURE core) <-> its wires <-> agent
+//! operator's hands -> operator/{doctor,ps,inspect,gc} -> what store and engine remember
 //! ```
 
 mod commands;
@@ -13,6 +14,7 @@ pub mod docker_executor_flags;
 pub mod environment;
 pub mod executor;
 pub mod lifecycle;
+pub mod operator;
 pub mod spec;
 pub mod store;
 pub mod supervisor;

@@ -85,6 +85,11 @@ impl Store {
         Self { containers: work_directory.join("launch-container").join("containers") }
     }
 
+    /// The directory that holds the containers' directories.
+    pub fn path(&self) -> &Path {
+        &self.containers
+    }
+
     /// A container's directory, which need not exist.
     pub fn container(&self, id: &ContainerId) -> StateDirectory {
         StateDirectory { path: self.containers.join(id.as_str()) }

@@ -45,7 +45,9 @@ use crate::store::{ContainerId, ContainerIdError, Lock, State, StateDirectory, S
 /// The container cannot be owned; it was not touched. What happens to the container later is no error here.
 pub fn supervise(state_directory: &Path) -> Result<(), SupervisorError> {
     detach::detach();
-    match Supervisor::prepare(state_directory) {
+    let environment = Environment::from_process();
+    log_to(state_directory, &environment);
+    match Supervisor::prepare(state_directory, environment, WithoutAgent::Refuse) {
         Ok(supervisor) => {
             detach::tell(Ok(()));
             supervisor.run();
@@ -56,6 +58,35 @@ pub fn supervise(state_directory: &Path) -> Result<(), SupervisorError> {
             Err(error)
         }
     }
+}
+
+/// The same without letting go of the terminal: logs to stderr, ends when the container has ended, is stopped by SIGINT, too.
+///
+/// A command task is started although no agent is named; nobody is told how it fares then.
+///
+/// # Errors
+/// The container cannot be owned; it was not touched.
+pub(crate) fn supervise_in_foreground(state_directory: &Path, environment: Environment) -> Result<(), SupervisorError> {
+    log_to_terminal(&environment);
+    let supervisor = Supervisor::prepare(state_directory, environment, WithoutAgent::StartAtOnce)?;
+    supervisor.runtime.spawn(terminate_at_interrupt());
+    supervisor.run();
+    Ok(())
+}
+
+async fn terminate_at_interrupt() {
+    if let Ok(mut interrupt) = signal(SignalKind::interrupt()) {
+        interrupt.recv().await;
+        // Everything here knows SIGTERM.
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM);
+    }
+}
+
+/// What becomes of a command task when the environment names no agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WithoutAgent {
+    Refuse,
+    StartAtOnce,
 }
 
 struct Supervisor {
@@ -72,13 +103,12 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn prepare(path: &Path) -> Result<Self, SupervisorError> {
+    fn prepare(path: &Path, environment: Environment, without_agent: WithoutAgent) -> Result<Self, SupervisorError> {
         let directory = StateDirectory::at(path);
         let lock = directory.lock()?;
-        let environment = Environment::from_process();
-        log_to(path, &environment);
         let launch = directory.launch()?;
-        let is_command_task = spec::is_command_task(&launch);
+        let has_agent = without_agent == WithoutAgent::Refuse || environment.get("MESOS_SLAVE_PID").is_some();
+        let is_command_task = spec::is_command_task(&launch) && has_agent;
         let executor = is_command_task
             .then(|| executor::environment::Environment::parse(|name| environment.get(name).map(str::to_owned)))
             .transpose()?;
@@ -241,6 +271,15 @@ fn log_to(path: &Path, environment: &Environment) {
         // There is none before, in a process of its own.
         let _ = tracing::subscriber::set_global_default(subscriber.finish());
     }
+}
+
+fn log_to_terminal(environment: &Environment) {
+    let level =
+        environment.get(LOG_VARIABLE).and_then(|level| tracing::level_filters::LevelFilter::from_str(level).ok());
+    let level = level.unwrap_or(tracing::level_filters::LevelFilter::INFO);
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_max_level(level).with_writer(std::io::stderr);
+    // There is none before, in a process of its own.
+    let _ = tracing::subscriber::set_global_default(subscriber.finish());
 }
 
 /// Why a container cannot be owned.

@@ -20,6 +20,7 @@ use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, ValueE
 
 pub use docker::DockerOptions;
 pub use usage::Stop;
+pub(crate) use values::duration as parse_time_span;
 pub use values::{Assignment, Cpus, Limit, Megabytes, Mount, Network, Protocol, PublishedPort, Volume};
 
 const CLUSTER: &str = "Cluster";

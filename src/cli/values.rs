@@ -124,7 +124,7 @@ pub(super) fn pull(text: &str) -> Result<Pull, String> {
 const DURATION_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// A time span: `90`, `0.5` (seconds), `10s`, `5m`, `1h30m`, `1h 30m`, `200ms`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     const ACCEPTED: &str = "give seconds or a number with a unit ms, s, m, h or d, such as 90, 10s, 5m or 1h30m";
     let duration = match text.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|_| format!("out of range; {ACCEPTED}"))?,

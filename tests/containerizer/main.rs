@@ -7,6 +7,7 @@ mod executors;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod input;
+mod operator;
 mod slave;
 mod tasks;
 mod verbs;
