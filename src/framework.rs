@@ -212,9 +212,16 @@ struct Shell {
     has_task_run: bool,
     outcome: Option<Outcome>,
     signals_seen: u32,
-    /// How far our readers were, and since when, while a signal waits for them.
-    readers: Option<([Progress; 2], Instant)>,
+    /// Our readers, while a signal waits for them.
+    readers: Option<Readers>,
     is_finished: bool,
+}
+
+/// How far our readers were when one of them took something last.
+struct Readers {
+    progress: [Progress; 2],
+    since: Instant,
+    next_look: Instant,
 }
 
 type Subscribing = Pin<Box<dyn Future<Output = Result<Subscription, Refusal>>>>;
@@ -289,7 +296,7 @@ impl Shell {
     async fn next(&mut self, signals: &mut Signals, cluster: Option<&mut Cluster>) -> Happening {
         let timeout = self.scheduler.next_timeout().map(|at| self.started + at);
         let tick = self.display.tick_interval().map(|interval| Instant::now() + interval);
-        let stall_check = self.readers.map(|_| Instant::now() + STALL_CHECK_INTERVAL);
+        let stall_check = self.readers.as_ref().map(|readers| readers.next_look);
         let (reports, tail) = match &mut self.tail {
             Some(running) => (Some(&mut running.reports), Some(&mut running.following)),
             None => (None, None),
@@ -381,16 +388,14 @@ impl Shell {
             self.readers = None;
             return;
         }
-        let now = [self.stdout.progress(), self.stderr.progress()];
-        match self.readers {
-            Some((before, since)) if before == now && now.iter().any(|reader| reader.is_waiting) => {
-                if since.elapsed() >= STALL_LIMIT {
-                    self.readers = None;
-                    self.set_phase(Phase::Abandon);
-                }
-            }
-            _ => self.readers = Some((now, Instant::now())),
+        let now = Instant::now();
+        let progress = [self.stdout.progress(), self.stderr.progress()];
+        let stands_still = |readers: &&Readers| readers.progress == progress && progress.iter().any(|it| it.is_waiting);
+        let since = self.readers.as_ref().filter(stands_still).map_or(now, |readers| readers.since);
+        if now - since >= STALL_LIMIT {
+            self.set_phase(Phase::Abandon);
         }
+        self.readers = Some(Readers { progress, since, next_look: now + STALL_CHECK_INTERVAL });
     }
 
     fn tailed(&mut self, tailed: Tailed) {

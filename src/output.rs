@@ -126,6 +126,7 @@ impl Sink {
         if self.trouble().is_some() {
             return self.discard(length);
         }
+        self.state.asked.fetch_add(length, Ordering::AcqRel);
         if let Some(before) = &self.before_first_write {
             before.is_done.get_or_init(|| (before.hook)()).await;
         }
@@ -158,7 +159,7 @@ impl Sink {
     pub fn progress(&self) -> Progress {
         let Written { written, discarded, .. } = self.written();
         Progress {
-            is_waiting: self.state.given.load(Ordering::Acquire) > written + discarded,
+            is_waiting: self.state.asked.load(Ordering::Acquire) > written + discarded,
             taken: self.state.taken.load(Ordering::Acquire),
         }
     }
@@ -287,6 +288,8 @@ struct State {
     written: AtomicU64,
     discarded: AtomicU64,
     last_byte: AtomicU8,
+    /// Bytes that were to be written, also those for which there is no room yet.
+    asked: AtomicU64,
     /// Bytes that went into the queue, and the last of them.
     given: AtomicU64,
     last_given: AtomicU8,
@@ -554,6 +557,16 @@ mod tests {
         assert_eq!(sink.progress(), Progress { is_waiting: false, taken: (1 << 20) + 14 });
         drop((sink, voice));
         assert!(reading.await.unwrap() == [&bytes[..], b"[one]more[two]"].concat());
+    }
+
+    #[tokio::test]
+    async fn bytes_that_wait_for_their_turn_wait_for_the_reader() {
+        let (_reader, writer) = pipe();
+        let sink = Sink::new("stdout", writer).unwrap();
+        let sink = sink.before_first_write(Box::new(|| std::future::pending().boxed()));
+        assert!(!sink.progress().is_waiting);
+        assert!(sink.write(Bytes::from_static(b"x")).now_or_never().is_none());
+        assert!(sink.progress().is_waiting);
     }
 
     #[tokio::test]

@@ -17,8 +17,8 @@ use super::sandbox::{Found, PathError, Sandboxes, name_of};
 
 /// The most that one read gives: 16 pages.
 const MAX_READ_BYTES: u64 = 16 * 4096;
-/// How much of a download is read at once.
-const DOWNLOAD_CHUNK_BYTES: u64 = 1 << 20;
+/// How much of a download is read at once. Four such chunks are in memory: one that is read, those that wait, one that is sent.
+const DOWNLOAD_CHUNK_BYTES: u64 = 256 << 10;
 /// How many read chunks wait for the client.
 const DOWNLOAD_CHUNKS_AHEAD: usize = 2;
 

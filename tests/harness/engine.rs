@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use bollard::Docker;
 use bollard::models::ContainerSummary;
-use bollard::query_parameters::{KillContainerOptions, ListContainersOptions, RemoveContainerOptions};
+use bollard::query_parameters::{
+    KillContainerOptions, ListContainersOptions, RemoveContainerOptions, RemoveImageOptions, TagImageOptions,
+};
 
 /// The base image of all tests; `scripts/base-image` makes it.
 pub(crate) const IMAGE: &str = "launch-container/busybox";
@@ -91,5 +93,26 @@ impl Engine {
     pub(crate) fn remove(&self, id: &str) {
         let options = RemoveContainerOptions { force: true, ..Default::default() };
         let _ = self.runtime.block_on(self.docker.remove_container(id, Some(options)));
+    }
+
+    /// Gives the base image another name, "REPOSITORY:TAG", for as long as the answer lives.
+    pub(crate) fn name_base_image<'a>(&'a self, name: &'a str) -> impl Drop + 'a {
+        let (repository, tag) = name.rsplit_once(':').expect("a name with a tag");
+        let options = TagImageOptions { repo: Some(repository.to_owned()), tag: Some(tag.to_owned()) };
+        self.runtime.block_on(self.docker.tag_image(IMAGE, Some(options))).expect("the image gets a name");
+        Name { engine: self, name }
+    }
+}
+
+/// A name of an image that is taken away again.
+struct Name<'a> {
+    engine: &'a Engine,
+    name: &'a str,
+}
+
+impl Drop for Name<'_> {
+    fn drop(&mut self) {
+        let options = None::<RemoveImageOptions>;
+        let _ = self.engine.runtime.block_on(self.engine.docker.remove_image(self.name, options, None));
     }
 }

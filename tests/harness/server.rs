@@ -166,6 +166,11 @@ impl Registry {
         format!("{}/stalls:1", self.server.address())
     }
 
+    /// Whether somebody has tried to pull it.
+    pub(crate) fn is_asked(&self) -> bool {
+        *self.is_asked.is_raised.lock().unwrap()
+    }
+
     /// Waits until somebody pulls it.
     pub(crate) fn wait_for_pull(&self) {
         self.is_asked.wait();

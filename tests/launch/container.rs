@@ -5,7 +5,7 @@ use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::harness::{IMAGE, Stage};
+use crate::harness::{IMAGE, Registry, Stage};
 
 #[test]
 fn one_word_is_for_the_shell_and_several_are_a_program_with_arguments() {
@@ -171,6 +171,21 @@ fn limits_reach_the_engine() {
     assert_eq!(container["Config"]["Image"].as_str().unwrap().trim_end_matches(":latest"), IMAGE);
     launch.interrupt();
     launch.finish().expect_code(130);
+}
+
+#[test]
+fn an_image_that_is_there_is_pulled_only_when_that_is_forced() {
+    let stage = Stage::new();
+    let registry = Registry::stalling();
+    let image = registry.image();
+    let _named = stage.engine().name_base_image(&image);
+    let ended = stage.launcher(["--master=local", "--quiet", &image, "echo here"]).run();
+    ended.expect_code(0).expect_stdout("here\n");
+    assert!(!registry.is_asked());
+    let launch = stage.launcher(["--master=local", "--force-pull", &image, "true"]).start();
+    registry.wait_for_pull();
+    launch.interrupt();
+    launch.finish().expect_code(130).expect_stdout("");
 }
 
 #[test]

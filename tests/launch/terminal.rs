@@ -2,8 +2,10 @@
 
 use std::fs;
 
+use rustix::process::Signal;
+
 use crate::harness::{Reader, Stage, Terminal};
-use crate::output::volume;
+use crate::output::{volume, wait_for_file};
 
 /// Begins when the test says so.
 const GO: &str = "until [ -e /data/go ]; do sleep 0.05; done;";
@@ -67,6 +69,19 @@ fn a_terminal_that_is_gone_does_not_end_the_task() {
     fs::write(stage.files().join("go"), "").unwrap();
     launch.finish().expect_code(5);
     assert!(stage.files().join("after").exists());
+}
+
+#[test]
+fn a_terminal_that_stands_still_does_not_keep_the_task_from_its_end() {
+    let stage = Stage::new();
+    let script = "trap 'touch /data/bye; exit 3' TERM; head -c 1048576 /dev/zero; touch /data/written; \
+                  while :; do sleep 0.1; done";
+    let launch = stage.local(&["-v", &volume(&stage)], &[script]);
+    let launch = launch.terminal(Terminal::Both).stderr(Reader::Absent).start();
+    wait_for_file(&stage, "written");
+    launch.signal(Signal::TERM);
+    launch.finish().expect_code(143);
+    assert!(stage.files().join("bye").exists());
 }
 
 #[test]
