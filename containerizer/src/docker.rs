@@ -19,10 +19,10 @@ use bollard::container::LogOutput;
 use bollard::errors::Error as BollardError;
 /// The engine's words for containers, plain data: a `Spec` is made of them.
 pub use bollard::models;
-use bollard::models::{ContainerCreateBody, ContainerUpdateBody, CreateImageInfo};
+use bollard::models::{ContainerCreateBody, ContainerSummaryStateEnum, ContainerUpdateBody, CreateImageInfo};
 use bollard::query_parameters::{
     AttachContainerOptions, CreateContainerOptions, CreateImageOptions, InspectContainerOptions, KillContainerOptions,
-    ListContainersOptions, RemoveContainerOptions, WaitContainerOptions,
+    ListContainersOptions, LogsOptions, RemoveContainerOptions, WaitContainerOptions,
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -157,14 +157,28 @@ impl Engine {
         let options = AttachContainerOptions { stream: true, stdout: true, stderr: true, ..Default::default() };
         let attached =
             self.call("attach to the container", LOOK, self.docker.attach_container(id, Some(options))).await?;
+        Ok(self.output(attached.output))
+    }
+
+    /// The output from its beginning, as far as the engine keeps it, and with `follow` until the container's end.
+    pub fn logs(&self, id: &str, follow: bool) -> impl Stream<Item = Result<Output, EngineError>> + use<> {
+        let options =
+            LogsOptions { follow, stdout: true, stderr: true, tail: "all".to_owned(), ..LogsOptions::default() };
+        self.output(self.docker.logs(id, Some(options)))
+    }
+
+    fn output<S>(&self, stream: S) -> impl Stream<Item = Result<Output, EngineError>> + use<S>
+    where
+        S: Stream<Item = Result<LogOutput, BollardError>>,
+    {
         let host = self.host.clone();
-        let output = attached.output.map_ok(|output| match output {
+        let output = stream.map_ok(|output| match output {
             LogOutput::StdErr { message } => Output::Stderr(message),
             LogOutput::StdOut { message } | LogOutput::StdIn { message } | LogOutput::Console { message } => {
                 Output::Stdout(message)
             }
         });
-        Ok(output.map_err(move |error| classify(&host, "read the container's output", error)))
+        output.map_err(move |error| classify(&host, "read the container's output", error))
     }
 
     /// Starts a created container.
@@ -224,6 +238,8 @@ impl Engine {
             image_id: found.image,
             labels: config.labels.unwrap_or_default(),
             is_running: state.running.unwrap_or(false),
+            has_started: state.started_at.as_deref().is_some_and(is_time),
+            finished_at: state.finished_at.filter(|time| is_time(time)),
             pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
             exit_code: state.exit_code,
             is_oom_killed: state.oom_killed.unwrap_or(false),
@@ -287,7 +303,8 @@ impl Engine {
         let found = self.call("list containers", LOOK, self.docker.list_containers(Some(options))).await?;
         let ours = found.into_iter().filter_map(|container| {
             let label = container.labels.unwrap_or_default().remove(CONTAINER_ID_LABEL)?;
-            Some(Ours { container_id: ContainerId::parse(&label).ok()?, docker_id: container.id? })
+            let is_running = container.state.is_some_and(|state| state == ContainerSummaryStateEnum::RUNNING);
+            Some(Ours { container_id: ContainerId::parse(&label).ok()?, docker_id: container.id?, is_running })
         });
         Ok(ours.collect())
     }
@@ -325,6 +342,10 @@ pub struct Inspection {
     pub labels: HashMap<String, String>,
     /// Whether it runs now.
     pub is_running: bool,
+    /// Whether it runs or ever did.
+    pub has_started: bool,
+    /// When it ended, RFC 3339 in UTC; `None` before, and when the engine does not know.
+    pub finished_at: Option<String>,
     /// Of its first process on the host, while it runs.
     pub pid: Option<u32>,
     /// Of the last run; meaningless before the first.
@@ -346,6 +367,8 @@ pub struct Ours {
     pub container_id: ContainerId,
     /// The engine's.
     pub docker_id: String,
+    /// Whether it runs now.
+    pub is_running: bool,
 }
 
 /// What becomes of the swap limit when the memory limit changes.
@@ -389,6 +412,11 @@ pub enum EngineError {
     Timeout { host: String, what: &'static str, limit: Duration },
     #[error("the Docker engine cannot {what}: {reason}")]
     Refused { what: &'static str, reason: String },
+}
+
+/// Go's zero time stands for none.
+fn is_time(text: &str) -> bool {
+    !text.is_empty() && !text.starts_with("0001-")
 }
 
 fn classify(host: &str, what: &'static str, error: BollardError) -> EngineError {

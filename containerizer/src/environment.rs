@@ -61,6 +61,12 @@ impl Environment {
         libprocess_port.chain(handed_on)
     }
 
+    /// With the variables of another one, which win.
+    pub fn overlaid_by(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
     /// What a supervisor needs of it, to be kept for one that has to take over.
     pub fn for_supervisor(&self) -> Self {
         let is_needed = |name: &str| {

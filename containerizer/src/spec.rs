@@ -22,7 +22,7 @@ mod volumes;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::docker::models::ContainerCreateBody;
+use crate::docker::models::{ContainerCreateBody, HostConfigLogConfig};
 use proto::ecp::Launch;
 use proto::mesos::container_info::DockerInfo;
 use proto::mesos::container_info::docker_info::Network;
@@ -48,6 +48,8 @@ pub struct Spec {
     pub create: ContainerCreateBody,
     /// Directories of the host to be made before, where they are missing.
     pub host_directories: Vec<PathBuf>,
+    /// Whether the task says what becomes of its output at the engine.
+    pub is_log_chosen: bool,
 }
 
 impl Spec {
@@ -115,9 +117,10 @@ impl Spec {
         if draft.body.hostname.is_some() && network == "host" {
             return Err(SpecError::HostnameOfHost);
         }
+        let is_log_chosen = draft.host.log_config.is_some();
         let (create, host_directories) = draft.finish();
         let is_pull_forced = docker.is_some_and(DockerInfo::force_pull_image);
-        Ok(Self { image, is_pull_forced, container_name, create, host_directories })
+        Ok(Self { image, is_pull_forced, container_name, create, host_directories, is_log_chosen })
     }
 
     /// Whether the engine's init process is to run before the command.
@@ -135,7 +138,21 @@ impl Spec {
     /// What the container may use.
     pub fn limits(&self) -> Limits {
         let host = self.create.host_config.as_ref();
-        Limits { cpu_shares: host.and_then(|host| host.cpu_shares), memory_bytes: host.and_then(|host| host.memory) }
+        Limits {
+            cpu_shares: host.and_then(|host| host.cpu_shares),
+            memory_bytes: host.and_then(|host| host.memory),
+            cpu_quota: host.and_then(|host| host.cpu_quota),
+        }
+    }
+
+    /// Has the engine keep the last of the output beside the sandbox, for a supervisor that has to go on with it; whether it
+    /// will. It will not where the task says what becomes of its log.
+    pub fn keep_log(&mut self) -> bool {
+        let Some(host) = self.create.host_config.as_mut().filter(|_| !self.is_log_chosen) else { return false };
+        let options = [("max-size", KEPT_LOG_FILE), ("max-file", "2"), ("compress", "false")];
+        let options = options.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        host.log_config = Some(HostConfigLogConfig { typ: Some(KEPT_LOG.to_owned()), config: Some(options) });
+        true
     }
 
     /// Whether a parameter sets the swap limit, which then does not follow the memory limit.
@@ -148,6 +165,7 @@ impl Spec {
         if let Some(host) = &mut self.create.host_config {
             host.cpu_shares = limits.cpu_shares;
             host.memory = limits.memory_bytes;
+            host.cpu_quota = limits.cpu_quota.or(host.cpu_quota);
         }
     }
 }
@@ -184,6 +202,9 @@ pub struct Limits {
     pub cpu_shares: Option<i64>,
     /// `None` where the task has no mem resource.
     pub memory_bytes: Option<i64>,
+    /// Microseconds of cpu time for each tenth of a second; `None` where cpus are only a weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_quota: Option<i64>,
 }
 
 impl Limits {
@@ -194,12 +215,15 @@ impl Limits {
 
     /// From a slave's `update`: the whole new set with the executor's share in it. `None` when nothing but that share is
     /// left, as it is when the task has ended.
-    pub fn of_update(resources: &[Resource], overhead: Overhead) -> Option<Self> {
+    pub fn of_update(resources: &[Resource], overhead: Overhead, is_cpu_limited: bool) -> Option<Self> {
         let all = Scalars::of(resources);
         let cpus = all.cpus - Scalar::from_milli(overhead.milli_cpus);
         let mem = all.mem - Scalar::from_milli(overhead.milli_mem);
         let zero = Scalar::from_milli(0);
-        (cpus > zero || mem > zero).then(|| Self::of_scalars(Scalars { cpus, mem }))
+        (cpus > zero || mem > zero).then(|| {
+            let cpu_quota = (is_cpu_limited && cpus > zero).then(|| cpu_quota(cpus.milli()));
+            Self { cpu_quota, ..Self::of_scalars(Scalars { cpus, mem }) }
+        })
     }
 
     fn of_scalars(Scalars { cpus, mem }: Scalars) -> Self {
@@ -209,8 +233,13 @@ impl Limits {
         Self {
             cpu_shares: (cpus.milli() > 0).then_some(shares.clamp(MIN_SHARES, MAX_SHARES)),
             memory_bytes: (mem.milli() > 0).then_some(memory.max(MIN_MEMORY_BYTES)),
+            cpu_quota: None,
         }
     }
+}
+
+fn cpu_quota(milli_cpus: i64) -> i64 {
+    milli_cpus.saturating_mul(PERIOD_MICROSECONDS / 1000).max(MIN_QUOTA_MICROSECONDS)
 }
 
 /// What the slave counts for the executor of a command task on top of the task, in thousandths of cpus and MB.
@@ -322,7 +351,7 @@ impl<'a> Run<'a> {
     fn cpu_quota(&self, placement: &Placement) -> Option<i64> {
         let milli_cpus = Scalars::of(self.resources).cpus.milli();
         let is_limited = placement.is_cpu_limited && milli_cpus > 0;
-        is_limited.then(|| milli_cpus.saturating_mul(PERIOD_MICROSECONDS / 1000).max(MIN_QUOTA_MICROSECONDS))
+        is_limited.then(|| cpu_quota(milli_cpus))
     }
 
     fn environment(&self) -> Result<BTreeMap<String, String>, SpecError> {
@@ -465,6 +494,12 @@ const AGENT_ID_LABEL: &str = "launch-container.agent-id";
 const FRAMEWORK_ID_LABEL: &str = "launch-container.framework-id";
 const EXECUTOR_ID_LABEL: &str = "launch-container.executor-id";
 
+/// The engine's own log that keeps bytes as they are.
+const KEPT_LOG: &str = "local";
+/// Of two files, the older of which is thrown away for a new one.
+const KEPT_LOG_FILE: &str = "16m";
+/// Output that such a log holds at least, even when each line is a single byte with 40 bytes of the engine's beside it.
+pub(crate) const KEPT_LOG_BYTES: u64 = 384 << 10;
 const SHARES_PER_CPU: i64 = 1024;
 const MIN_SHARES: i64 = 2;
 const PERIOD_MICROSECONDS: i64 = 100_000;

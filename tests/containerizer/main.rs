@@ -8,6 +8,7 @@ mod executors;
 mod harness;
 mod input;
 mod operator;
+mod recovery;
 mod slave;
 mod tasks;
 mod verbs;

@@ -294,9 +294,15 @@ fn limits_have_mesos_minimum_and_leave_out_what_is_not_there() {
         };
         Limits::of(&text.iter().map(scalar).collect::<Vec<_>>())
     };
-    assert_eq!(of(&[]), Limits { cpu_shares: None, memory_bytes: None });
-    assert_eq!(of(&[("cpus", 0.001), ("mem", 1.0)]), Limits { cpu_shares: Some(2), memory_bytes: Some(32 << 20) });
-    assert_eq!(of(&[("cpus", 0.5), ("mem", 64.5)]), Limits { cpu_shares: Some(512), memory_bytes: Some(129 << 19) });
+    assert_eq!(of(&[]), Limits::default());
+    assert_eq!(
+        of(&[("cpus", 0.001), ("mem", 1.0)]),
+        Limits { cpu_shares: Some(2), memory_bytes: Some(32 << 20), cpu_quota: None }
+    );
+    assert_eq!(
+        of(&[("cpus", 0.5), ("mem", 64.5)]),
+        Limits { cpu_shares: Some(512), memory_bytes: Some(129 << 19), cpu_quota: None }
+    );
     assert_eq!(of(&[("cpus", 0.5), ("cpus", 1.0)]).cpu_shares, Some(1536));
     assert_eq!(of(&[("cpus", 1e9)]).cpu_shares, Some(MAX_SHARES));
 }
@@ -306,12 +312,14 @@ fn an_update_leaves_the_executors_share_to_the_executor() {
     let overhead = Overhead::of(&recorded!("launch-plain"));
     let mut frame: &[u8] = include_bytes!("../../../tests/fixtures/mesos-1.0.4/ecp/update.bin");
     let update: proto::ecp::Update = proto::framing::read(&mut frame).unwrap();
-    let limits = Limits { cpu_shares: Some(256), memory_bytes: Some(64 << 20) };
-    assert_eq!(Limits::of_update(&update.resources, overhead), Some(limits));
+    let limits = Limits { cpu_shares: Some(256), memory_bytes: Some(64 << 20), cpu_quota: None };
+    assert_eq!(Limits::of_update(&update.resources, overhead, false), Some(limits));
+    let limited = Limits { cpu_quota: Some(25_000), ..limits };
+    assert_eq!(Limits::of_update(&update.resources, overhead, true), Some(limited));
 
     let mut executor_only = update.resources;
     executor_only[0].scalar = Some(mesos::value::Scalar { value: 0.1 });
     executor_only[1].scalar = Some(mesos::value::Scalar { value: 32.0 });
-    assert_eq!(Limits::of_update(&executor_only, overhead), None);
+    assert_eq!(Limits::of_update(&executor_only, overhead, true), None);
     assert_eq!(Overhead::of(&recorded!("launch-custom")), Overhead::default());
 }
