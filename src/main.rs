@@ -15,7 +15,7 @@ use launch_container::job::Job;
 use launch_container::output::Sink;
 use launch_container::role::operator::Question;
 use launch_container::role::{LocalCli, Role};
-use launch_container::{dry_run, exit, framework, local};
+use launch_container::{credentials, dry_run, exit, framework, local};
 use tracing::Level;
 
 fn main() -> ExitCode {
@@ -65,7 +65,15 @@ fn keep_cluster(cli: &LocalCli) -> ExitCode {
         Ok(resources) => resources,
         Err(error) => return fail(&format!("invalid value for --resources: {error}")),
     };
-    let options = local::Options { agents: cli.agents, port: Some(cli.port), resources, ..local::Options::default() };
+    let access = match &cli.secret_file {
+        None => local::Access::Open,
+        Some(file) => match credentials::read(cli.principal.as_deref(), file) {
+            Ok(credential) => local::Access::Basic(credential),
+            Err(error) => return fail(&format!("invalid value for --secret-file: {error}")),
+        },
+    };
+    let options =
+        local::Options { access, agents: cli.agents, port: Some(cli.port), resources, ..local::Options::default() };
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(failure) => return failure,
