@@ -4,11 +4,14 @@
 
 mod agent;
 mod executors;
+mod fetches;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod input;
 mod operator;
-mod recovery;
+mod pulls;
+mod registry;
 mod slave;
+mod spec;
 mod tasks;
 mod verbs;

@@ -17,20 +17,12 @@ pub enum Wire {
 }
 
 impl Wire {
-    /// HTTP where the agent has it, libprocess messages elsewhere. `port`: where an executor listened that this one continues.
+    /// HTTP where the agent has it, libprocess messages elsewhere.
     ///
     /// # Errors
     /// When there are no means to speak to any agent; this one was not asked.
-    pub async fn new(environment: &Environment, port: Option<u16>) -> Result<Self, WireError> {
-        if environment.has_v1_api { Self::http(environment) } else { Self::libprocess(environment, port).await }
-    }
-
-    /// Where the agent's messages are heard; `None` where it only answers.
-    pub fn port(&self) -> Option<u16> {
-        match self {
-            Self::Http(_) => None,
-            Self::Libprocess(libprocess) => Some(libprocess.port()),
-        }
+    pub async fn new(environment: &Environment) -> Result<Self, WireError> {
+        if environment.has_v1_api { Self::http(environment) } else { Self::libprocess(environment).await }
     }
 
     /// HTTP.
@@ -45,8 +37,8 @@ impl Wire {
     ///
     /// # Errors
     /// As [`Wire::new`].
-    pub async fn libprocess(environment: &Environment, port: Option<u16>) -> Result<Self, WireError> {
-        Ok(Self::Libprocess(Box::new(Libprocess::new(environment, port).await?)))
+    pub async fn libprocess(environment: &Environment) -> Result<Self, WireError> {
+        Ok(Self::Libprocess(Box::new(Libprocess::new(environment).await?)))
     }
 
     pub(super) fn subscribe(&mut self, call: Call) {
