@@ -7,6 +7,7 @@
 //! as somebody reads it. An interrupt skips what is left, step by step: kill with grace, kill now, leave.
 
 mod calls;
+mod place;
 mod signals;
 
 use std::collections::VecDeque;
@@ -33,10 +34,11 @@ use crate::local::{self, Cluster, LocalError};
 use crate::master::{self, AddressError, MasterAddress, Masters, Refusal, Subscription, chain, host_port};
 use crate::output::{BeforeFirstWrite, LAST_WORDS_LIMIT, Progress, STALL_LIMIT, Sink, Voice};
 use crate::scheduler::{Config, Effect, Input, Scheduler, Time};
-use crate::tail::{self, FileTailed, Location, Outputs, Phase, Report, Tailed};
+use crate::tail::{self, FileTailed, Outputs, Phase, Report, Tailed};
 use crate::update::Update;
 
 use calls::{Calls, Failure};
+use place::location;
 pub use signals::Signals;
 
 /// How long the last calls (acknowledgement, TEARDOWN) may take once everything else is over.
@@ -47,9 +49,6 @@ const LEAVE_LIMIT: Duration = Duration::from_millis(500);
 
 /// How often [`STALL_LIMIT`] is looked at.
 const STALL_CHECK_INTERVAL: Duration = Duration::from_millis(500);
-
-/// Where agents listen unless the offer says otherwise.
-const DEFAULT_AGENT_PORT: i32 = 5051;
 
 /// Runs the job to its end: everything that was started for it is gone when this returns.
 ///
@@ -97,18 +96,37 @@ async fn speak_out(voice: &Voice, signals: &mut Signals) {
 /// `Err`: what kept the scheduler core from beginning at all.
 async fn launch(job: Job, display: &SharedDisplay, stderr: Sink, signals: &mut Signals) -> Result<Outcome, String> {
     match job.master.parse().map_err(|error: AddressError| chain(&error))? {
-        MasterAddress::Masters(masters) => Shell::new(job, masters, display, stderr)?.run(signals, None).await,
+        MasterAddress::Masters(masters) => {
+            let clients = Clients::new(job.access.to_master(), job.access.to_agents())?;
+            Shell::new(job, masters, clients, display, stderr)?.run(signals, None).await
+        }
         MasterAddress::Local { agents } => {
-            let options = local::Options { agents, ..local::Options::default() };
+            // Every user of the machine reaches the cluster; only this process may use it.
+            let access = local::Access::random_token();
+            let clients = Clients::new(access.client_options(), access.client_options())?;
+            let options = local::Options { agents, access, ..local::Options::default() };
             let mut cluster = Cluster::start(options).await.map_err(|error| chain(&error))?;
             let master = Url::parse(&format!("http://{}/", cluster.address())).expect("a socket address makes a URL");
-            let outcome = match Shell::new(job, Masters::from(master), display, stderr) {
+            let outcome = match Shell::new(job, Masters::from(master), clients, display, stderr) {
                 Ok(shell) => shell.run(signals, Some(&mut cluster)).await,
                 Err(error) => Err(error),
             };
             shut_down(cluster, signals, display).await;
             outcome
         }
+    }
+}
+
+/// Who talks to whom: masters and agents may want different credentials.
+struct Clients {
+    master: Client,
+    agents: Client,
+}
+
+impl Clients {
+    fn new(master: ClientOptions, agents: ClientOptions) -> Result<Self, String> {
+        let client = |options| Client::new(options).map_err(|error| chain(&error));
+        Ok(Self { master: client(master)?, agents: client(agents)? })
     }
 }
 
@@ -194,7 +212,7 @@ enum Happening {
 /// Everything that one launch holds.
 struct Shell {
     job: Job,
-    client: Client,
+    clients: Clients,
     masters: Masters,
     display: SharedDisplay,
     scheduler: Scheduler,
@@ -206,6 +224,8 @@ struct Shell {
     stderr: Sink,
     /// Bytes of the task on our streams when something was shown last.
     shown_behind: [u64; 2],
+    /// Whether the leader is reached by TLS.
+    is_master_tls: bool,
     tail: Option<RunningTail>,
     record: Option<TaskRecord>,
     cidfile: Option<CidFile>,
@@ -235,8 +255,13 @@ struct RunningTail {
 }
 
 impl Shell {
-    fn new(job: Job, masters: Masters, display: &SharedDisplay, stderr: Sink) -> Result<Self, String> {
-        let client = Client::new(ClientOptions::default()).map_err(|error| chain(&error))?;
+    fn new(
+        job: Job,
+        masters: Masters,
+        clients: Clients,
+        display: &SharedDisplay,
+        stderr: Sink,
+    ) -> Result<Self, String> {
         let mut framework = job.framework.clone();
         // `master` takes away what the leader's version does not know.
         let always = [capability::Type::TaskKillingState, capability::Type::PartitionAware];
@@ -254,19 +279,20 @@ impl Shell {
         let cidfile = job.cidfile.as_deref().map(CidFile::create).transpose()?;
         let no_sink = |error| format!("cannot write the task's output: {error}");
         Ok(Self {
-            calls: Calls::new(client.clone()),
+            calls: Calls::new(clients.master.clone()),
             shown_behind: [0; 2],
             scheduler: Scheduler::new(config),
             stdout: Sink::stdout().map_err(no_sink)?.before_first_write(display.make_way(Stream::Stdout)),
             stderr: stderr.before_first_write(display.make_way(Stream::Stderr)),
             cidfile,
             job,
-            client,
+            clients,
             masters,
             display: display.clone(),
             started: Instant::now(),
             subscribing: None,
             stream: None,
+            is_master_tls: false,
             tail: None,
             record: None,
             has_task_run: false,
@@ -336,6 +362,7 @@ impl Shell {
                 self.subscribing = None;
                 let master = host_port(&subscription.leader);
                 tracing::info!(master, version = ?subscription.version, "the stream of events is open");
+                self.is_master_tls = subscription.leader.scheme() == "https";
                 self.calls.connect(&subscription);
                 self.stream = Some(subscription.stream);
                 self.input(Input::Connected { master });
@@ -466,7 +493,7 @@ impl Shell {
         match effect {
             Effect::Subscribe(call) => {
                 self.calls.disconnect(self.stream.take());
-                let (client, masters) = (self.client.clone(), self.masters.clone());
+                let (client, masters) = (self.clients.master.clone(), self.masters.clone());
                 self.show(&Update::Connecting { master: masters.to_string() });
                 self.subscribing = Some(Box::pin(async move { master::subscribe(&client, &masters, &call).await }));
             }
@@ -540,34 +567,13 @@ impl Shell {
             reports: sender,
             wants_pull_progress: !self.job.messages.is_quiet,
         };
-        let following = Box::pin(tail::follow(self.client.clone(), location(executor_id, offer), outputs, phases));
+        let following = Box::pin(tail::follow(
+            self.clients.agents.clone(),
+            location(executor_id, offer, &self.job.access, self.is_master_tls),
+            outputs,
+            phases,
+        ));
         self.tail = Some(RunningTail { phase, reports, following });
-    }
-}
-
-/// Where the sandbox of a task launched on this offer will be served.
-fn location(executor_id: &str, offer: &mesos::Offer) -> Location {
-    let url = offer.url.as_ref();
-    let port = url.map_or(DEFAULT_AGENT_PORT, |url| url.address.port);
-    let hosts = match url {
-        Some(url) => vec![url.address.hostname.as_deref(), url.address.ip.as_deref()],
-        None => vec![Some(offer.hostname.as_str())],
-    };
-    let mut agents: Vec<Url> = Vec::new();
-    for host in hosts.into_iter().flatten().filter(|host| !host.is_empty()) {
-        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-        if let Ok(url) = Url::parse(&format!("http://{host}:{port}/"))
-            && !agents.contains(&url)
-        {
-            agents.push(url);
-        }
-    }
-    Location {
-        agents,
-        process: url.and_then(|url| url.path.clone()).unwrap_or_else(|| "/slave(1)".to_owned()),
-        agent_id: offer.agent_id.value.clone(),
-        framework_id: offer.framework_id.value.clone(),
-        executor_id: executor_id.to_owned(),
     }
 }
 
@@ -606,42 +612,5 @@ async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn offer(hostname: &str, ip: &str, path: Option<&str>) -> mesos::Offer {
-        let address = mesos::Address { hostname: Some(hostname.to_owned()), ip: Some(ip.to_owned()), port: 5055 };
-        mesos::Offer {
-            hostname: hostname.to_owned(),
-            url: Some(mesos::Url { address, path: path.map(str::to_owned), ..mesos::Url::default() }),
-            ..mesos::Offer::default()
-        }
-    }
-
-    fn names(location: &Location) -> Vec<&str> {
-        location.agents.iter().map(Url::as_str).collect()
-    }
-
-    #[test]
-    fn the_sandbox_is_looked_for_by_hostname_then_by_ip() {
-        let location = location("task", &offer("a1.example", "10.0.0.7", Some("/slave(2)")));
-        assert_eq!(names(&location), ["http://a1.example:5055/", "http://10.0.0.7:5055/"]);
-        assert_eq!((location.process.as_str(), location.executor_id.as_str()), ("/slave(2)", "task"));
-    }
-
-    #[test]
-    fn an_agent_named_by_its_ip_is_asked_once() {
-        assert_eq!(names(&location("task", &offer("127.0.0.1", "127.0.0.1", None))), ["http://127.0.0.1:5055/"]);
-        assert_eq!(names(&location("task", &offer("", "::1", None))), ["http://[::1]:5055/"]);
-    }
-
-    #[test]
-    fn an_offer_without_url_is_of_an_agent_on_the_default_port() {
-        let offer = mesos::Offer { hostname: "a1".to_owned(), ..mesos::Offer::default() };
-        assert_eq!(names(&location("task", &offer)), ["http://a1:5051/"]);
     }
 }

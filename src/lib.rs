@@ -10,13 +10,16 @@
 //!                                  |-> display: Update stream -> one terminal line, plain lines or json
 //!                                  `-> exit: outcome -> exit code
 //! cidfile: the engine's id of the container in a file; dry_run: what would be launched
+//! credentials: secrets from files, for Job and for local; advice: what to do when a master or agent refuses
 //! local: --master=local: master (PURE) + agent + HTTP face, reached over loopback like any other master
 //! crate containerizer: what runs on an agent (docker-containerizer, docker-executor)
 //! crate proto: what is said on the wire
 //! ```
 
+pub(crate) mod advice;
 pub mod cidfile;
 pub mod cli;
+pub mod credentials;
 pub mod display;
 pub mod dry_run;
 pub mod exit;

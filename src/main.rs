@@ -8,14 +8,14 @@ use std::time::SystemTime;
 
 use containerizer::docker_executor::{self, DockerExecutorError};
 use containerizer::docker_executor_flags::{FlagsError, USAGE};
-use containerizer::{Environment, Verb, fetcher, supervisor};
+use containerizer::{Environment, Verb, supervisor};
 use launch_container::cli::{Cli, Stop};
 use launch_container::display::{Display, Stderr, failure_line};
 use launch_container::job::Job;
 use launch_container::output::Sink;
 use launch_container::role::operator::Question;
 use launch_container::role::{LocalCli, Role};
-use launch_container::{dry_run, exit, framework, local};
+use launch_container::{credentials, dry_run, exit, framework, local};
 use tracing::Level;
 
 fn main() -> ExitCode {
@@ -65,7 +65,15 @@ fn keep_cluster(cli: &LocalCli) -> ExitCode {
         Ok(resources) => resources,
         Err(error) => return fail(&format!("invalid value for --resources: {error}")),
     };
-    let options = local::Options { agents: cli.agents, port: Some(cli.port), resources, ..local::Options::default() };
+    let access = match &cli.secret_file {
+        None => local::Access::Open,
+        Some(file) => match credentials::read(cli.principal.as_deref(), file) {
+            Ok(credential) => local::Access::Basic(credential),
+            Err(error) => return fail(&format!("invalid value for --secret-file: {error}")),
+        },
+    };
+    let options =
+        local::Options { access, agents: cli.agents, port: Some(cli.port), resources, ..local::Options::default() };
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(failure) => return failure,
@@ -113,10 +121,6 @@ fn execute(arguments: Vec<OsString>) -> ExitCode {
     let result = match arguments.as_slice() {
         [option, directory] if option == supervisor::STATE_DIRECTORY_OPTION => {
             containerizer::supervise(Path::new(directory)).map_err(|error| error.to_string())
-        }
-        // Whoever started it hears why through a pipe.
-        [option] if option == fetcher::OPTION => {
-            return if fetcher::run() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
         _ => match docker_executor::run(arguments) {
             Err(DockerExecutorError::Flags(FlagsError::Help)) => {

@@ -19,11 +19,12 @@ mod zookeeper;
 
 use std::time::Duration;
 
-use proto::http::{Client, EventStream, HttpError};
+use proto::http::{Client, EventStream, HttpError, Shown, TlsFault};
 use proto::scheduler::{Call, Event};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
+use crate::advice::{self, Peer};
 use version::{SUPPRESS_SINCE, fit};
 use zookeeper::{Leader, Session};
 
@@ -206,10 +207,9 @@ async fn next_hop(client: &Client, asked: &Url, error: HttpError) -> Result<Url,
                 _ => Err(later(format!("the master at {name} is not ready: {}", one_line(&body)))),
             }
         }
-        HttpError::Status { status: 401, .. } => Err(Refusal {
-            reason: format!("the master at {name} wants authentication, or other credentials (401)"),
-            is_fatal: true,
-        }),
+        HttpError::Unauthorized { shown, .. } => Err(Refusal { reason: unauthorized(&name, &shown), is_fatal: true }),
+        HttpError::Tls { fault, .. } => Err(no_tls(&name, &fault)),
+
         HttpError::Status { status: 404, .. } => Err(Refusal {
             reason: format!(
                 "{name} has no Mesos scheduler API (404 for {}); check that it is a Mesos master, 0.24 or later",
@@ -224,8 +224,16 @@ async fn next_hop(client: &Client, asked: &Url, error: HttpError) -> Result<Url,
             ),
             is_fatal: true,
         }),
-        HttpError::Status { status: status @ (400 | 403), body, .. } => Err(Refusal {
-            reason: format!("the Mesos master at {name} refused the subscription ({status}): {}", one_line(&body)),
+        HttpError::Status { status: 400, body, .. } => Err(Refusal {
+            reason: format!("the Mesos master at {name} refused the subscription (400): {}", one_line(&body)),
+            is_fatal: true,
+        }),
+        HttpError::Status { status: 403, body, .. } => Err(Refusal {
+            reason: format!(
+                "the Mesos master at {name} refused the subscription (403): {}; {}",
+                one_line(&body),
+                advice::forbidden()
+            ),
             is_fatal: true,
         }),
         error @ HttpError::NotMesos { .. } => {
@@ -237,6 +245,20 @@ async fn next_hop(client: &Client, asked: &Url, error: HttpError) -> Result<Url,
         other => Err(later(chain(&other))),
     };
     next.map_err(Miss::Refused)
+}
+
+fn unauthorized(name: &str, shown: &Shown) -> String {
+    let what = match shown {
+        Shown::Nothing => "wants credentials".to_owned(),
+        Shown::Token => "does not accept the token".to_owned(),
+        Shown::Principal(principal) => format!("does not accept principal \"{principal}\" with this secret"),
+    };
+    format!("the master at {name} {what} (401); {}", advice::unauthorized(Peer::Master, shown))
+}
+
+fn no_tls(name: &str, fault: &TlsFault) -> Refusal {
+    let advice = advice::tls(Peer::Master, fault).map(|advice| format!("; {advice}")).unwrap_or_default();
+    Refusal { reason: format!("cannot reach the master at {name}: {fault}{advice}"), is_fatal: fault.is_final() }
 }
 
 /// One line for what is no answer of a master.

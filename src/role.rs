@@ -13,7 +13,7 @@
 pub mod operator;
 
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 
@@ -53,6 +53,14 @@ pub struct LocalCli {
     /// What each agent offers, such as 'cpus:4;mem:8192;disk:10240;ports:[31000-32000]' [default: all this host has]
     #[arg(long, value_name = "RESOURCES")]
     pub resources: Option<String>,
+
+    /// Whom the cluster lets in; with --secret-file [default: every user of this machine]
+    #[arg(long, value_name = "NAME", requires = "secret_file")]
+    pub principal: Option<String>,
+
+    /// File with the principal's secret; without --principal, with both in one line or in JSON
+    #[arg(long, value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
 
     /// Log what the cluster does; twice for every message
     #[arg(long, action = clap::ArgAction::Count)]

@@ -14,18 +14,18 @@ mod wait;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use prost::{Message, Name};
 use proto::ecp;
 use proto::framing::{self, FramingError};
 
-use crate::config::ConfigError;
 use crate::docker::{Engine, EngineError};
 use crate::environment::{Environment, EnvironmentError};
 use crate::spec;
-use crate::store::{ContainerId, ContainerIdError, Store, StoreError};
-use crate::supervisor::StartError;
+use crate::store::{ContainerId, ContainerIdError, StateDirectory, Store, StoreError};
+use crate::supervisor::{self, StartError};
 
 /// What a slave may ask of a containerizer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +125,44 @@ impl Context<'_> {
         Engine::connect(self.environment)
     }
 
+    /// Starts a supervisor for a container whose own was killed; fine when another was quicker.
+    fn succeed(&self, directory: &StateDirectory) -> Result<(), Problem> {
+        let launch = directory.launch()?;
+        match supervisor::start(directory.path(), Path::new(launch.directory())) {
+            Ok(()) => Ok(()),
+            Err(_) if directory.owner().is_ok_and(|owner| owner.is_some()) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes all that is left of a container that nobody asks for any more. Where the engine does not help, what is left
+    /// of it is killed and the rest is left to a process of its own, until the engine is back.
+    fn let_go(&self, id: &ContainerId, directory: &StateDirectory) -> Result<(), Problem> {
+        let state = directory.state().ok().flatten();
+        let has_ended = directory.result().is_ok_and(|result| result.is_some());
+        // What a supervisor recorded of its end tells whether it could remove the container.
+        if has_ended && state.as_ref().is_some_and(|state| state.docker_id.is_none()) {
+            return Ok(directory.remove()?);
+        }
+        let removed = block_on(async {
+            let removal = async {
+                let engine = self.engine()?;
+                for ours in engine.list_ours(&self.work_directory_label(), Some(id)).await? {
+                    engine.remove(&ours.docker_id).await?;
+                }
+                Ok(())
+            };
+            tokio::time::timeout(REMOVAL_LIMIT, removal).await.map_err(|_| Problem::RemovalTimeout)?
+        });
+        let Err(problem) = removed else { return Ok(directory.remove()?) };
+        let Some(state) = state.filter(|_| directory.exists()) else { return Err(problem) };
+        if let (Some(docker_id), Some(init)) = (&state.docker_id, &state.init) {
+            supervisor::kill(docker_id, init, state.cgroups.as_ref());
+        }
+        directory.forget()?;
+        self.succeed(directory)
+    }
+
     fn work_directory_label(&self) -> String {
         spec::work_directory_label(&self.work_directory)
     }
@@ -187,8 +225,6 @@ pub enum Problem {
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error(transparent)]
-    Config(#[from] ConfigError),
-    #[error(transparent)]
     Start(#[from] StartError),
     #[error("no such container is known to this slave; it was never launched, or it has been waited for or destroyed")]
     Unknown,
@@ -196,9 +232,17 @@ pub enum Problem {
     NoSandbox { path: PathBuf },
     #[error("its supervisor (pid {pid}) cannot be stopped: {source}")]
     Supervisor { pid: i32, source: io::Error },
+    #[error(
+        "the Docker engine did not remove its container within {} seconds; is dockerd hanging?",
+        REMOVAL_LIMIT.as_secs()
+    )]
+    RemovalTimeout,
     #[error("cannot set up: {0}")]
     Runtime(io::Error),
 }
+
+/// A slave waits for `destroy` without a limit of its own; an engine that is there needs a second or two.
+const REMOVAL_LIMIT: Duration = Duration::from_secs(8);
 
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

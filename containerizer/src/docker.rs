@@ -1,4 +1,4 @@
-//! The Docker engine: the only module that talks to it (pulls in a file of their own).
+//! The Docker engine: the only file that talks to it.
 //!
 //! The rest of the crate needs little of an engine, and all of it is here: have an image, create, attach, start, wait,
 //! signal, inspect, limit, remove, list ours. Every call has a deadline, named for its reason; only `wait`, `attach`'s
@@ -8,7 +8,6 @@
 //! of negotiation, and suits every engine up to the version of the client library's types (1.53), old ones included.
 
 mod about;
-mod pull;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -20,16 +19,16 @@ use bollard::container::LogOutput;
 use bollard::errors::Error as BollardError;
 /// The engine's words for containers, plain data: a `Spec` is made of them.
 pub use bollard::models;
-use bollard::models::{ContainerCreateBody, ContainerUpdateBody};
+use bollard::models::{ContainerCreateBody, ContainerSummaryStateEnum, ContainerUpdateBody, CreateImageInfo};
 use bollard::query_parameters::{
-    AttachContainerOptions, CreateContainerOptions, InspectContainerOptions, KillContainerOptions,
-    ListContainersOptions, RemoveContainerOptions, WaitContainerOptions,
+    AttachContainerOptions, CreateContainerOptions, CreateImageOptions, InspectContainerOptions, KillContainerOptions,
+    ListContainersOptions, LogsOptions, RemoveContainerOptions, WaitContainerOptions,
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
+use proto::record::PullProgress;
 
 pub use self::about::{About, Labelled, Limiting};
-pub use self::pull::DockerCredentials;
 use crate::environment::{DOCKER_HOST, Environment};
 use crate::spec::{CONTAINER_ID_LABEL, Image, Limits, WORK_DIRECTORY_LABEL};
 use crate::store::ContainerId;
@@ -69,6 +68,38 @@ impl Engine {
             Ok(found) => Ok(Some(found.id.unwrap_or_default())),
             Err(EngineError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Pulls an image from its registry and says how far it is. Dropping the future ends the pull.
+    ///
+    /// # Errors
+    /// The image is not there, not allowed, or does not arrive.
+    pub async fn pull(&self, image: &Image, mut on_progress: impl FnMut(PullProgress)) -> Result<(), EngineError> {
+        let options = CreateImageOptions {
+            from_image: Some(image.name.clone()),
+            tag: Some(image.tag_or_digest().to_owned()),
+            ..Default::default()
+        };
+        let mut lines = std::pin::pin!(self.docker.create_image(Some(options), None, None));
+        let mut pull = Pull::new(image);
+        loop {
+            let Ok(line) = tokio::time::timeout(PULL_SILENCE, lines.next()).await else {
+                return Err(EngineError::Timeout {
+                    host: self.host.clone(),
+                    what: "pull the image",
+                    limit: PULL_SILENCE,
+                });
+            };
+            match line {
+                None => return Ok(()),
+                Some(Ok(line)) => {
+                    if let Some(progress) = pull.advance(line) {
+                        on_progress(progress);
+                    }
+                }
+                Some(Err(error)) => return Err(classify_pull(&self.host, image, error)),
+            }
         }
     }
 
@@ -126,14 +157,28 @@ impl Engine {
         let options = AttachContainerOptions { stream: true, stdout: true, stderr: true, ..Default::default() };
         let attached =
             self.call("attach to the container", LOOK, self.docker.attach_container(id, Some(options))).await?;
+        Ok(self.output(attached.output))
+    }
+
+    /// The output from its beginning, as far as the engine keeps it, and with `follow` until the container's end.
+    pub fn logs(&self, id: &str, follow: bool) -> impl Stream<Item = Result<Output, EngineError>> + use<> {
+        let options =
+            LogsOptions { follow, stdout: true, stderr: true, tail: "all".to_owned(), ..LogsOptions::default() };
+        self.output(self.docker.logs(id, Some(options)))
+    }
+
+    fn output<S>(&self, stream: S) -> impl Stream<Item = Result<Output, EngineError>> + use<S>
+    where
+        S: Stream<Item = Result<LogOutput, BollardError>>,
+    {
         let host = self.host.clone();
-        let output = attached.output.map_ok(|output| match output {
+        let output = stream.map_ok(|output| match output {
             LogOutput::StdErr { message } => Output::Stderr(message),
             LogOutput::StdOut { message } | LogOutput::StdIn { message } | LogOutput::Console { message } => {
                 Output::Stdout(message)
             }
         });
-        Ok(output.map_err(move |error| classify(&host, "read the container's output", error)))
+        output.map_err(move |error| classify(&host, "read the container's output", error))
     }
 
     /// Starts a created container.
@@ -193,6 +238,8 @@ impl Engine {
             image_id: found.image,
             labels: config.labels.unwrap_or_default(),
             is_running: state.running.unwrap_or(false),
+            has_started: state.started_at.as_deref().is_some_and(is_time),
+            finished_at: state.finished_at.filter(|time| is_time(time)),
             pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
             exit_code: state.exit_code,
             is_oom_killed: state.oom_killed.unwrap_or(false),
@@ -256,7 +303,8 @@ impl Engine {
         let found = self.call("list containers", LOOK, self.docker.list_containers(Some(options))).await?;
         let ours = found.into_iter().filter_map(|container| {
             let label = container.labels.unwrap_or_default().remove(CONTAINER_ID_LABEL)?;
-            Some(Ours { container_id: ContainerId::parse(&label).ok()?, docker_id: container.id? })
+            let is_running = container.state.is_some_and(|state| state == ContainerSummaryStateEnum::RUNNING);
+            Some(Ours { container_id: ContainerId::parse(&label).ok()?, docker_id: container.id?, is_running })
         });
         Ok(ours.collect())
     }
@@ -294,6 +342,10 @@ pub struct Inspection {
     pub labels: HashMap<String, String>,
     /// Whether it runs now.
     pub is_running: bool,
+    /// Whether it runs or ever did.
+    pub has_started: bool,
+    /// When it ended, RFC 3339 in UTC; `None` before, and when the engine does not know.
+    pub finished_at: Option<String>,
     /// Of its first process on the host, while it runs.
     pub pid: Option<u32>,
     /// Of the last run; meaningless before the first.
@@ -315,6 +367,8 @@ pub struct Ours {
     pub container_id: ContainerId,
     /// The engine's.
     pub docker_id: String,
+    /// Whether it runs now.
+    pub is_running: bool,
 }
 
 /// What becomes of the swap limit when the memory limit changes.
@@ -346,23 +400,8 @@ pub enum EngineError {
     ImageNotFound { image: String, reason: String },
     #[error("image {image} may not be pulled: {reason}; check its name, or log in to its registry on this host")]
     RegistryAuth { image: String, reason: String },
-    #[error(
-        "image {image} could not be pulled, its registry cannot be reached: {reason}; check the registry and the network, \
-         or pull it on this host"
-    )]
-    RegistryUnreachable { image: String, reason: String },
-    #[error(
-        "image {image} could not be pulled, nothing has come for {} seconds; check the registry and the network, or allow \
-         more with pull.silence_limit",
-        limit.as_secs()
-    )]
-    PullStalled { image: String, limit: Duration },
     #[error("image {image} could not be pulled: {reason}; check the registry and the network, or pull it on this host")]
     Pull { image: String, reason: String },
-    #[error(
-        "image {image} is not here, and images are never pulled; pull it on this host, or allow it with pull.policy"
-    )]
-    NeverPulled { image: String },
     #[error("the Docker engine cannot {what}: {reason}")]
     NotFound { what: &'static str, reason: String },
     #[error("the Docker engine cannot {what}: {reason}")]
@@ -373,6 +412,11 @@ pub enum EngineError {
     Timeout { host: String, what: &'static str, limit: Duration },
     #[error("the Docker engine cannot {what}: {reason}")]
     Refused { what: &'static str, reason: String },
+}
+
+/// Go's zero time stands for none.
+fn is_time(text: &str) -> bool {
+    !text.is_empty() && !text.starts_with("0001-")
 }
 
 fn classify(host: &str, what: &'static str, error: BollardError) -> EngineError {
@@ -400,6 +444,23 @@ fn classify(host: &str, what: &'static str, error: BollardError) -> EngineError 
                 None => EngineError::Refused { what, reason: one_line(&chain(&error)) },
             }
         }
+    }
+}
+
+fn classify_pull(host: &str, image: &Image, error: BollardError) -> EngineError {
+    let reason = match &error {
+        BollardError::DockerStreamError { error } => one_line(error),
+        BollardError::DockerResponseServerError { message, .. } => one_line(message),
+        _ => return classify(host, "pull the image", error),
+    };
+    let image = image.to_string();
+    let says = |texts: &[&str]| texts.iter().any(|text| reason.to_ascii_lowercase().contains(text));
+    if says(&["unauthorized", "access denied", "authentication required", "no basic auth", "denied:"]) {
+        EngineError::RegistryAuth { image, reason }
+    } else if says(&["manifest unknown", "not found", "does not exist", "name unknown", "no matching manifest"]) {
+        EngineError::ImageNotFound { image, reason }
+    } else {
+        EngineError::Pull { image, reason }
     }
 }
 
@@ -437,6 +498,57 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// Adds up a pull's lines.
+struct Pull {
+    image: String,
+    layers: HashMap<String, Layer>,
+}
+
+#[derive(Default)]
+struct Layer {
+    is_done: bool,
+    done: u64,
+    total: u64,
+}
+
+impl Pull {
+    fn new(image: &Image) -> Self {
+        Self { image: image.to_string(), layers: HashMap::new() }
+    }
+
+    /// `None` for a line that is not about a layer.
+    fn advance(&mut self, line: CreateImageInfo) -> Option<PullProgress> {
+        let (id, status) = (line.id?, line.status?);
+        let bytes = |number: Option<i64>| number.and_then(|number| u64::try_from(number).ok()).unwrap_or(0);
+        // The first line has the tag where others have the layer.
+        if status.starts_with("Pulling from") {
+            return None;
+        }
+        let layer = self.layers.entry(id).or_default();
+        match status.as_str() {
+            "Downloading" => {
+                let detail = line.progress_detail.unwrap_or_default();
+                layer.done = bytes(detail.current);
+                layer.total = bytes(detail.total).max(layer.done);
+            }
+            "Download complete" | "Verifying Checksum" | "Extracting" => layer.done = layer.total,
+            "Pull complete" | "Already exists" => {
+                layer.done = layer.total;
+                layer.is_done = true;
+            }
+            _ => {}
+        }
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Some(PullProgress {
+            image: self.image.clone(),
+            layers_done: count(self.layers.values().filter(|layer| layer.is_done).count()),
+            layers_total: count(self.layers.len()),
+            bytes_done: self.layers.values().map(|layer| layer.done).sum(),
+            bytes_total: self.layers.values().map(|layer| layer.total).sum(),
+        })
+    }
+}
+
 const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
 /// Questions that a healthy engine answers in milliseconds, and a busy one in a second or two.
 const LOOK: Duration = Duration::from_secs(10);
@@ -450,12 +562,16 @@ const CREATE: Duration = Duration::from_secs(60);
 const START: Duration = Duration::from_secs(120);
 /// Removing a big writable layer takes long on slow disks.
 const REMOVE: Duration = Duration::from_secs(60);
+/// A pull says something at least for every half megabyte; a registry that is silent for so long is gone.
+const PULL_SILENCE: Duration = Duration::from_secs(300);
 /// The library's own limit, out of the way of those above.
 const LIBRARY_TIMEOUT_SECONDS: u64 = 24 * 60 * 60;
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use bollard::models::ProgressDetail;
+
     use super::*;
 
     fn environment(host: &str) -> Environment {
@@ -503,5 +619,45 @@ mod tests {
         let engine = Engine::connect(&environment(&format!("unix://{}", path.display()))).unwrap();
         let error = engine.signal("x", "SIGKILL").await.unwrap_err();
         assert!(matches!(error, EngineError::Timeout { limit: SIGNAL, .. }), "{error}");
+    }
+
+    #[test]
+    fn failed_pulls_are_told_apart() {
+        let image = Image::parse("web:9").unwrap();
+        let of = |text: &str| classify_pull("h", &image, BollardError::DockerStreamError { error: text.to_owned() });
+        assert!(matches!(of("manifest for web:9 not found: manifest unknown"), EngineError::ImageNotFound { .. }));
+        assert!(matches!(
+            of("pull access denied for web, repository does not exist or may require 'docker login'"),
+            EngineError::RegistryAuth { .. }
+        ));
+        let error = of("Get \"https://r/v2/\": dial tcp: lookup r:\n no such host");
+        assert_eq!(
+            error.to_string(),
+            "image web:9 could not be pulled: Get \"https://r/v2/\": dial tcp: lookup r: no such host; check the registry \
+             and the network, or pull it on this host"
+        );
+    }
+
+    #[test]
+    fn a_pulls_lines_add_up() {
+        let mut pull = Pull::new(&Image::parse("web").unwrap());
+        let mut line = |id: &str, status: &str, bytes: Option<(i64, i64)>| {
+            pull.advance(CreateImageInfo {
+                id: Some(id.to_owned()),
+                status: Some(status.to_owned()),
+                progress_detail: bytes
+                    .map(|(current, total)| ProgressDetail { current: Some(current), total: Some(total) }),
+                ..Default::default()
+            })
+        };
+        assert_eq!(line("latest", "Pulling from library/web", None), None);
+        line("a", "Pulling fs layer", None);
+        line("b", "Already exists", None);
+        line("a", "Downloading", Some((10, 100)));
+        let progress = line("c", "Downloading", Some((5, 50))).unwrap();
+        assert_eq!((progress.layers_done, progress.layers_total), (1, 3));
+        assert_eq!((progress.bytes_done, progress.bytes_total), (15, 150));
+        let progress = line("a", "Pull complete", None).unwrap();
+        assert_eq!((progress.layers_done, progress.bytes_done), (2, 105));
     }
 }

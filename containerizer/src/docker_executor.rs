@@ -59,7 +59,7 @@ async fn execute(
 ) -> Result<Option<Finished>, DockerExecutorError> {
     let terminate = || signal(SignalKind::terminate()).map_err(DockerExecutorError::Setup);
     let (of_core, of_process) = (terminate()?, terminate()?);
-    let wire = Wire::libprocess(&environment).await?;
+    let wire = Wire::libprocess(&environment, None).await?;
     let config = Config {
         kill_grace: flags.kill_grace(environment.shutdown_grace_period),
         container_id: Some(container_id(&flags.container).to_owned()),
@@ -77,7 +77,7 @@ async fn execute(
             let _ = task.send(info);
         }
     };
-    let core = run_core(config, wire, on_task, commands, told, received(of_core));
+    let core = run_core(config, wire, on_task, |_| {}, commands, told, received(of_core));
     let owner = own(flags, environment, files, given, asked, events);
     let (mut core, mut owner) = (std::pin::pin!(core), std::pin::pin!(owner));
     let mut is_owned = true;
@@ -117,6 +117,8 @@ async fn own(
                 state: State::default(),
                 events: events.clone(),
                 has_tried_to_create: false,
+                is_successor: false,
+                is_engine_there: true,
             };
             owner.live(&mut asks).await.ending
         }
@@ -161,7 +163,6 @@ fn placement(flags: &DockerExecutorFlags, task: &TaskInfo) -> Placement {
         mapped_directory: flags.mapped_directory.to_string_lossy().into_owned(),
         environment,
         is_cpu_limited: flags.cgroups_enable_cfs,
-        publishes_allocated_ports: false,
     }
 }
 
@@ -283,7 +284,7 @@ mod tests {
     fn the_container_is_as_the_agent_says() {
         let spec = spec(&["--mapped_directory=/mnt/box", "--task_environment={\"A\":\"hook\"}"]);
         assert_eq!(spec.container_name, "mesos-c1");
-        assert_eq!(spec.pull, None, "the agent has pulled it");
+        assert!(!spec.is_pull_forced, "the agent has pulled it");
         assert_eq!(spec.create.user, None, "users of the host need not be known to the image");
         let environment = spec.create.env.unwrap();
         for expected in ["A=hook", "B=task", "MESOS_SANDBOX=/mnt/box", "MESOS_CONTAINER_NAME=mesos-c1"] {

@@ -61,16 +61,18 @@ impl Environment {
         libprocess_port.chain(handed_on)
     }
 
+    /// With the variables of another one, which win.
+    pub fn overlaid_by(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
     /// What a supervisor needs of it, to be kept for one that has to take over.
     pub fn for_supervisor(&self) -> Self {
         let is_needed = |name: &str| {
             FOR_EXECUTORS.contains(&name)
                 || name.starts_with("LIBPROCESS_")
-                || name.starts_with(crate::config::VARIABLE_PREFIX)
-                || matches!(
-                    name,
-                    WORK_DIRECTORY | DOCKER_HOST | DEFAULT_IMAGE | "SSL_ENABLED" | "PATH" | "HOME" | "DOCKER_CONFIG"
-                )
+                || matches!(name, WORK_DIRECTORY | DOCKER_HOST | DEFAULT_IMAGE | "SSL_ENABLED" | "PATH" | "HOME")
         };
         Self(self.0.iter().filter(|(name, _)| is_needed(name)).map(|(n, v)| (n.clone(), v.clone())).collect())
     }

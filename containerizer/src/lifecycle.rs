@@ -84,12 +84,18 @@ pub enum Cause {
         /// The engine's exit code.
         code: i32,
     },
-    /// The memory limit ended it.
+    /// The kernel ended it, or a process of it, for want of memory.
     OutOfMemory {
         /// The engine's exit code.
         code: i32,
-        /// The limit in bytes.
+        /// The limit in bytes; 0 without one.
         limit_bytes: u64,
+        /// The most that was in use, where the kernel tells.
+        #[serde(default)]
+        peak_bytes: Option<u64>,
+        /// Whose want.
+        #[serde(default)]
+        shortage: Shortage,
     },
     /// It never ran; the text says what was attempted, on what, why, and what to do.
     NotStarted {
@@ -101,4 +107,65 @@ pub enum Cause {
         /// For `TaskStatus.message`.
         message: String,
     },
+}
+
+impl Cause {
+    /// What a want of memory did, in a few words for a user; `None` for another cause.
+    pub fn memory_text(&self) -> Option<String> {
+        let Self::OutOfMemory { limit_bytes, peak_bytes, shortage, .. } = self else { return None };
+        let peak = peak_bytes.map(|bytes| format!(" (peak {:.1} MB)", bytes as f64 / MEGABYTE as f64));
+        let peak = peak.unwrap_or_default();
+        let limit = if limit_bytes.is_multiple_of(MEGABYTE) {
+            format!("{} MB", limit_bytes / MEGABYTE)
+        } else {
+            format!("{limit_bytes} bytes")
+        };
+        Some(match shortage {
+            Shortage::OwnLimit => format!("killed: memory limit {limit} reached{peak}"),
+            Shortage::OwnLimitOfChild => format!("a child process was killed: memory limit {limit} reached{peak}"),
+            Shortage::Host if *limit_bytes == 0 => format!("killed: the host ran out of memory{peak}"),
+            Shortage::Host => format!("killed: the host ran out of memory, memory limit {limit} not reached{peak}"),
+        })
+    }
+}
+
+/// Who had too little memory, and who died of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shortage {
+    /// The container reached its limit and was killed.
+    #[default]
+    OwnLimit,
+    /// It reached its limit, and a process of it was killed that was not the one whose code is the container's.
+    OwnLimitOfChild,
+    /// The host had no memory left, and the kernel chose this container.
+    Host,
+}
+
+const MEGABYTE: u64 = 1 << 20;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_wants_of_memory_have_three_lines() {
+        let text = |limit_bytes, peak_bytes, shortage| {
+            Cause::OutOfMemory { code: 137, limit_bytes, peak_bytes, shortage }.memory_text().unwrap()
+        };
+        let peak = Some((256 << 20) - 100_000);
+        assert_eq!(text(256 << 20, peak, Shortage::OwnLimit), "killed: memory limit 256 MB reached (peak 255.9 MB)");
+        assert_eq!(
+            text(256 << 20, peak, Shortage::OwnLimitOfChild),
+            "a child process was killed: memory limit 256 MB reached (peak 255.9 MB)"
+        );
+        assert_eq!(
+            text(256 << 20, Some(100 << 20), Shortage::Host),
+            "killed: the host ran out of memory, memory limit 256 MB not reached (peak 100.0 MB)"
+        );
+        assert_eq!(text(0, None, Shortage::Host), "killed: the host ran out of memory");
+        assert_eq!(text(1, None, Shortage::OwnLimit), "killed: memory limit 1 bytes reached");
+        assert_eq!(Cause::Exited { code: 137 }.memory_text(), None);
+    }
 }

@@ -16,14 +16,13 @@
 
 mod draft;
 mod image;
-mod mount;
 mod parameters;
 mod volumes;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::docker::models::ContainerCreateBody;
+use crate::docker::models::{ContainerCreateBody, HostConfigLogConfig};
 use proto::ecp::Launch;
 use proto::mesos::container_info::DockerInfo;
 use proto::mesos::container_info::docker_info::Network;
@@ -32,11 +31,8 @@ use proto::mesos::{self, CommandInfo, ContainerInfo, Resource};
 use proto::resources::{Resources, Scalar};
 use serde::{Deserialize, Serialize};
 
-use self::draft::{Access, Draft, Endpoint, Port};
+use self::draft::{Access, Draft, Port};
 pub use self::image::{Image, ImageError};
-pub(crate) use self::parameters::bytes;
-pub use self::parameters::{markdown_table, refused_markdown_table};
-use crate::config::{Config, PullPolicy};
 use crate::environment::{DEFAULT_IMAGE, Environment};
 
 /// A container to be created.
@@ -44,14 +40,16 @@ use crate::environment::{DEFAULT_IMAGE, Environment};
 pub struct Spec {
     /// What runs.
     pub image: Image,
-    /// When its registry is asked for it, where the task says so.
-    pub pull: Option<PullPolicy>,
+    /// Whether the image is asked for at its registry although it is here.
+    pub is_pull_forced: bool,
     /// The container's name.
     pub container_name: String,
     /// The engine's own description.
     pub create: ContainerCreateBody,
     /// Directories of the host to be made before, where they are missing.
     pub host_directories: Vec<PathBuf>,
+    /// Whether the task says what becomes of its output at the engine.
+    pub is_log_chosen: bool,
 }
 
 impl Spec {
@@ -115,21 +113,14 @@ impl Spec {
         ];
         draft.environment.extend(ours.map(|(name, value)| (name.to_owned(), value.to_owned())));
         run.command_line(&mut draft)?;
-        let has_own_network = !matches!(network.as_str(), "host" | "none") && !network.starts_with("container:");
-        if draft.ports.is_empty() && has_own_network && placement.publishes_allocated_ports {
-            draft.ports = run.allocated_ports();
-        }
         run.check_ports(&draft.ports, &network)?;
-        if draft.endpoint != Endpoint::default() && !has_own_network {
-            return Err(SpecError::EndpointOfHost { network });
-        }
         if draft.body.hostname.is_some() && network == "host" {
             return Err(SpecError::HostnameOfHost);
         }
-        let forced = docker.is_some_and(DockerInfo::force_pull_image).then_some(PullPolicy::Always);
-        let pull = draft.pull.or(forced);
+        let is_log_chosen = draft.host.log_config.is_some();
         let (create, host_directories) = draft.finish();
-        Ok(Self { image, pull, container_name, create, host_directories })
+        let is_pull_forced = docker.is_some_and(DockerInfo::force_pull_image);
+        Ok(Self { image, is_pull_forced, container_name, create, host_directories, is_log_chosen })
     }
 
     /// Whether the engine's init process is to run before the command.
@@ -147,7 +138,21 @@ impl Spec {
     /// What the container may use.
     pub fn limits(&self) -> Limits {
         let host = self.create.host_config.as_ref();
-        Limits { cpu_shares: host.and_then(|host| host.cpu_shares), memory_bytes: host.and_then(|host| host.memory) }
+        Limits {
+            cpu_shares: host.and_then(|host| host.cpu_shares),
+            memory_bytes: host.and_then(|host| host.memory),
+            cpu_quota: host.and_then(|host| host.cpu_quota),
+        }
+    }
+
+    /// Has the engine keep the last of the output beside the sandbox, for a supervisor that has to go on with it; whether it
+    /// will. It will not where the task says what becomes of its log.
+    pub fn keep_log(&mut self) -> bool {
+        let Some(host) = self.create.host_config.as_mut().filter(|_| !self.is_log_chosen) else { return false };
+        let options = [("max-size", KEPT_LOG_FILE), ("max-file", "2"), ("compress", "false")];
+        let options = options.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        host.log_config = Some(HostConfigLogConfig { typ: Some(KEPT_LOG.to_owned()), config: Some(options) });
+        true
     }
 
     /// Whether a parameter sets the swap limit, which then does not follow the memory limit.
@@ -160,6 +165,7 @@ impl Spec {
         if let Some(host) = &mut self.create.host_config {
             host.cpu_shares = limits.cpu_shares;
             host.memory = limits.memory_bytes;
+            host.cpu_quota = limits.cpu_quota.or(host.cpu_quota);
         }
     }
 }
@@ -175,8 +181,6 @@ pub struct Placement {
     pub environment: BTreeMap<String, String>,
     /// Whether the cpus are a limit, too, and not only a weight.
     pub is_cpu_limited: bool,
-    /// Whether a task with a network of its own and without port mappings gets each of its ports published.
-    pub publishes_allocated_ports: bool,
 }
 
 impl Placement {
@@ -187,17 +191,6 @@ impl Placement {
             mapped_directory: SANDBOX.to_owned(),
             environment: BTreeMap::new(),
             is_cpu_limited: false,
-            publishes_allocated_ports: false,
-        }
-    }
-
-    /// And as the operator wants it.
-    pub fn configured(self, config: &Config) -> Self {
-        let container = &config.container;
-        Self {
-            is_cpu_limited: container.limit_cpus,
-            publishes_allocated_ports: container.publish_allocated_ports,
-            ..self
         }
     }
 }
@@ -209,6 +202,9 @@ pub struct Limits {
     pub cpu_shares: Option<i64>,
     /// `None` where the task has no mem resource.
     pub memory_bytes: Option<i64>,
+    /// Microseconds of cpu time for each tenth of a second; `None` where cpus are only a weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_quota: Option<i64>,
 }
 
 impl Limits {
@@ -219,12 +215,15 @@ impl Limits {
 
     /// From a slave's `update`: the whole new set with the executor's share in it. `None` when nothing but that share is
     /// left, as it is when the task has ended.
-    pub fn of_update(resources: &[Resource], overhead: Overhead) -> Option<Self> {
+    pub fn of_update(resources: &[Resource], overhead: Overhead, is_cpu_limited: bool) -> Option<Self> {
         let all = Scalars::of(resources);
         let cpus = all.cpus - Scalar::from_milli(overhead.milli_cpus);
         let mem = all.mem - Scalar::from_milli(overhead.milli_mem);
         let zero = Scalar::from_milli(0);
-        (cpus > zero || mem > zero).then(|| Self::of_scalars(Scalars { cpus, mem }))
+        (cpus > zero || mem > zero).then(|| {
+            let cpu_quota = (is_cpu_limited && cpus > zero).then(|| cpu_quota(cpus.milli()));
+            Self { cpu_quota, ..Self::of_scalars(Scalars { cpus, mem }) }
+        })
     }
 
     fn of_scalars(Scalars { cpus, mem }: Scalars) -> Self {
@@ -234,8 +233,13 @@ impl Limits {
         Self {
             cpu_shares: (cpus.milli() > 0).then_some(shares.clamp(MIN_SHARES, MAX_SHARES)),
             memory_bytes: (mem.milli() > 0).then_some(memory.max(MIN_MEMORY_BYTES)),
+            cpu_quota: None,
         }
     }
+}
+
+fn cpu_quota(milli_cpus: i64) -> i64 {
+    milli_cpus.saturating_mul(PERIOD_MICROSECONDS / 1000).max(MIN_QUOTA_MICROSECONDS)
 }
 
 /// What the slave counts for the executor of a command task on top of the task, in thousandths of cpus and MB.
@@ -347,7 +351,7 @@ impl<'a> Run<'a> {
     fn cpu_quota(&self, placement: &Placement) -> Option<i64> {
         let milli_cpus = Scalars::of(self.resources).cpus.milli();
         let is_limited = placement.is_cpu_limited && milli_cpus > 0;
-        is_limited.then(|| milli_cpus.saturating_mul(PERIOD_MICROSECONDS / 1000).max(MIN_QUOTA_MICROSECONDS))
+        is_limited.then(|| cpu_quota(milli_cpus))
     }
 
     fn environment(&self) -> Result<BTreeMap<String, String>, SpecError> {
@@ -389,17 +393,9 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Each of the task's ports leads to the same one inside, as frameworks of the early days expect it.
-    fn allocated_ports(&self) -> Vec<Port> {
-        let ranges = Resources::from(self.resources).ranges("ports");
-        let ports = ranges.into_iter().flat_map(|(begin, end)| begin..=end).filter_map(|port| u16::try_from(port).ok());
-        let ports = ports.filter(|port| *port > 0);
-        ports.map(|port| Port { host_ip: None, host: port, container: port, protocol: "tcp".to_owned() }).collect()
-    }
-
     fn check_ports(&self, ports: &[Port], network: &str) -> Result<(), SpecError> {
         if let Some(port) = ports.first()
-            && (matches!(network, "host" | "none") || network.starts_with("container:"))
+            && matches!(network, "host" | "none")
         {
             return Err(SpecError::PortsOfHost { port: port.host, network: network.to_owned() });
         }
@@ -470,19 +466,14 @@ pub enum SpecError {
     Variable { name: String, reason: &'static str },
     #[error("docker parameter {key:?}: {reason}")]
     Parameter { key: String, reason: String },
-    #[error("docker parameter {key:?} is not known to this containerizer; {}", hint(.near))]
-    UnknownParameter { key: String, near: Option<&'static str> },
+    #[error("docker parameter {key:?} is not known to this containerizer; check its spelling, or leave it out")]
+    UnknownParameter { key: String },
     #[error("volume {volume:?}: {reason}")]
     Volume { volume: String, reason: String },
     #[error("network USER needs exactly one network_info with a name, and {found} have one")]
     UserNetwork { found: usize },
     #[error("a hostname cannot be set with host network; choose bridge, or leave the hostname out")]
     HostnameOfHost,
-    #[error(
-        "a container with network {network} has no address, alias or link of its own there; choose another network, or \
-         leave these parameters out"
-    )]
-    EndpointOfHost { network: String },
     #[error("host port {port} cannot be mapped with network {network}; choose bridge, or leave the port mappings out")]
     PortsOfHost { port: u16, network: String },
     #[error("host port {port} is not among the task's ports resources {offered}; map a port that was offered")]
@@ -491,13 +482,6 @@ pub enum SpecError {
     NoPort { port: u32 },
     #[error("port protocol {protocol:?} is none of tcp, udp, sctp")]
     Protocol { protocol: String },
-}
-
-fn hint(near: &Option<&'static str>) -> String {
-    match near {
-        Some(near) => format!("is {near:?} meant?"),
-        None => "check its spelling, or leave it out".to_owned(),
-    }
 }
 
 /// Where a container finds its sandbox.
@@ -510,6 +494,12 @@ const AGENT_ID_LABEL: &str = "launch-container.agent-id";
 const FRAMEWORK_ID_LABEL: &str = "launch-container.framework-id";
 const EXECUTOR_ID_LABEL: &str = "launch-container.executor-id";
 
+/// The engine's own log that keeps bytes as they are.
+const KEPT_LOG: &str = "local";
+/// Of two files, the older of which is thrown away for a new one.
+const KEPT_LOG_FILE: &str = "16m";
+/// Output that such a log holds at least, even when each line is a single byte with 40 bytes of the engine's beside it.
+pub(crate) const KEPT_LOG_BYTES: u64 = 384 << 10;
 const SHARES_PER_CPU: i64 = 1024;
 const MIN_SHARES: i64 = 2;
 const PERIOD_MICROSECONDS: i64 = 100_000;

@@ -7,9 +7,12 @@
 //!     environment.json   what a supervisor needs of the slave's environment
 //!     lock               held by the supervisor for its life; its pid is inside
 //!     state.json         written by the supervisor: what it owns
+//!     output             written by the supervisor: how much of the output the sandbox has
+//!     owed, port.json    written by the supervisor: what its agent has not acknowledged, and where it is heard
 //!     limits.json        written by `update`, under limits.lock, and read at creation
 //!     result.json        written by the supervisor: how it ended
 //!     readers.lock       shared by who waits for the result; the last one removes the directory
+//!     forgotten          nobody asks any more; the directory is kept for the container that could not be removed
 //! ```
 //!
 //! Every file is replaced whole. Locks are the kernel's: they vanish with their holder, whatever ended it. A directory
@@ -25,12 +28,14 @@ use std::time::Duration;
 
 use prost::Message;
 use proto::ecp::Launch;
+use proto::executor::call::Subscribe as Owed;
 use rustix::fs::{FlockOperation, flock};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::environment::Environment;
-use crate::lifecycle::Ending;
+use crate::lifecycle::{Ending, Started};
+use crate::process::Process;
 use crate::spec::{Limits, Overhead};
 
 /// A slave's id of a container, safe as a file name and as a part of the engine's name.
@@ -200,6 +205,74 @@ impl StateDirectory {
         Launch::decode(bytes.as_slice()).map_err(|source| StoreError::Damaged { path, reason: source.to_string() })
     }
 
+    /// What `launch` kept of the slave's environment.
+    ///
+    /// # Errors
+    /// It is not there or damaged.
+    pub fn environment(&self) -> Result<Environment, StoreError> {
+        let missing =
+            || StoreError::Damaged { path: self.path.join("environment.json"), reason: "it is missing".into() };
+        self.read_json("environment.json")?.ok_or_else(missing)
+    }
+
+    /// Where the supervisor notes how much of the output the sandbox has.
+    pub fn output_positions(&self) -> PathBuf {
+        self.path.join("output")
+    }
+
+    /// What the executor's agent has not acknowledged; `None` when nothing was noted.
+    ///
+    /// # Errors
+    /// The file cannot be read or is damaged.
+    pub fn owed(&self) -> Result<Option<Owed>, StoreError> {
+        let path = self.path.join("owed");
+        match fs::read(&path) {
+            Ok(bytes) => match Owed::decode(bytes.as_slice()) {
+                Ok(owed) => Ok(Some(owed)),
+                Err(source) => Err(StoreError::Damaged { path, reason: source.to_string() }),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(StoreError::Read { path, source }),
+        }
+    }
+
+    /// For the supervisor alone.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub fn write_owed(&self, owed: &Owed) -> Result<(), StoreError> {
+        self.replace("owed", &owed.encode_to_vec())
+    }
+
+    /// Where the executor listens for its agent's messages; `None` when it does not, or did not say.
+    ///
+    /// # Errors
+    /// The file cannot be read or is damaged.
+    pub fn port(&self) -> Result<Option<u16>, StoreError> {
+        self.read_json("port.json")
+    }
+
+    /// For the supervisor alone.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub fn write_port(&self, port: u16) -> Result<(), StoreError> {
+        self.replace_json("port.json", &port)
+    }
+
+    /// Notes that nobody asks for the container any more, and that only its removal is still to be done.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub fn forget(&self) -> Result<(), StoreError> {
+        self.replace("forgotten", b"")
+    }
+
+    /// Whether only the container's removal is still to be done.
+    pub fn is_forgotten(&self) -> bool {
+        self.path.join("forgotten").exists()
+    }
+
     /// What the supervisor owns; `None` before it has said so.
     ///
     /// # Errors
@@ -279,7 +352,7 @@ impl StateDirectory {
         }
     }
 
-    /// Keeps the directory in place for a reader until [`Self::remove_if_last`]; `None` when there is no directory.
+    /// Keeps the directory in place for a reader until [`Self::is_last`]; `None` when there is no directory.
     ///
     /// # Errors
     /// The disk does not take the lock's file.
@@ -325,17 +398,21 @@ impl StateDirectory {
         is_released.map_err(|source| self.unreadable("lock", source))
     }
 
-    /// Removes the directory unless there is another reader, who then does it.
-    ///
-    /// # Errors
-    /// The directory cannot be removed.
-    pub fn remove_if_last(&self, reader: Reader) -> Result<(), StoreError> {
+    /// Whether the directory has no other reader, so that this one has to remove it.
+    pub fn is_last(&self, reader: &Reader) -> bool {
         let is_last = || flock(&reader.file, FlockOperation::NonBlockingLockExclusive).is_ok();
         // Of two readers who see each other, the first lets go and the second finds itself alone.
-        if is_last() || (flock(&reader.file, FlockOperation::Unlock).is_ok() && is_last()) {
-            return self.remove();
-        }
-        Ok(())
+        is_last() || (flock(&reader.file, FlockOperation::Unlock).is_ok() && is_last())
+    }
+
+    /// Whether a supervisor has still something to do for the container, or a successor when it was killed: an end is to come
+    /// or to be told.
+    ///
+    /// # Errors
+    /// What is noted cannot be read.
+    pub fn needs_supervisor(&self) -> Result<bool, StoreError> {
+        let is_owed = |owed: Owed| !owed.unacknowledged_updates.is_empty();
+        Ok(self.result()?.is_none() || self.owed()?.is_some_and(is_owed))
     }
 
     /// Removes the directory with everything in it; that it is gone already is fine.
@@ -364,10 +441,31 @@ impl StateDirectory {
         let _alone = self.lock_limits()?;
         let before: Option<Limits> = self.read_json("limits.json")?;
         let (after, value) = change(before)?;
-        if let Some(after) = after.filter(|after| before.as_ref() != Some(after)) {
-            self.replace_json("limits.json", &after)?;
+        if let Some(after) = after {
+            if before != Some(after) {
+                self.replace_json("limits.json", &after)?;
+            }
+            let note = self.path.join(UNFINISHED_UPDATE);
+            if let Err(source) = fs::remove_file(&note)
+                && source.kind() != io::ErrorKind::NotFound
+            {
+                return Err(StoreError::Write { path: note, source }.into());
+            }
         }
         Ok(value)
+    }
+
+    /// Notes, within [`Self::with_limits`], that the engine is about to be told; the note goes when the limits are remembered.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub fn begin_update(&self) -> Result<(), StoreError> {
+        self.replace(UNFINISHED_UPDATE, b"")
+    }
+
+    /// Whether an update was killed or failed after the engine may have been told.
+    pub fn is_update_unfinished(&self) -> bool {
+        self.path.join(UNFINISHED_UPDATE).exists()
     }
 
     /// The limits of the last update; `None` when there was none.
@@ -451,9 +549,21 @@ pub struct State {
     /// Whether a parameter fixed the swap limit.
     #[serde(default)]
     pub is_swap_fixed: bool,
-    /// Whether the operator's launch hook ran, and a destroy hook is to follow.
+    /// Whether cpus are a limit, too, and not only a weight.
     #[serde(default)]
-    pub is_hooked: bool,
+    pub is_cpu_limited: bool,
+    /// Whether the engine keeps the last of the output.
+    #[serde(default)]
+    pub is_log_kept: bool,
+    /// Whether the engine was asked to start the container: then what is gone is lost, and is not begun again.
+    #[serde(default)]
+    pub has_tried_to_start: bool,
+    /// What is known since it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Started>,
+    /// Its first process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<Process>,
     /// Where the running container's usage is read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroups: Option<crate::usage::Cgroups>,
@@ -507,6 +617,7 @@ pub enum StoreError {
     Damaged { path: PathBuf, reason: String },
 }
 
+const UNFINISHED_UPDATE: &str = "limits.unfinished";
 /// Mesos' ids are UUIDs of 36; the engine's names and file names bear 200 and some.
 const MAX_ID_BYTES: usize = 128;
 /// Together half a second: looks at a lock take microseconds.

@@ -9,11 +9,17 @@
 //!
 //! The order at the end: the output is complete; the result is written; the executor tells the agent; the agent has
 //! acknowledged; the result is on disk for certain; the container is removed; the lock is released.
+//!
+//! A supervisor that was killed, at whatever point, has a successor: the same process on the same state directory, started by
+//! `recover` or `wait`. It finds what was recorded and what the engine knows, and goes on from there.
 
 mod asks;
 mod detach;
+mod end;
 mod output;
 mod owner;
+mod position;
+mod successor;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -27,16 +33,16 @@ use tokio::sync::mpsc;
 pub(crate) use self::asks::Asks;
 pub(crate) use self::detach::start;
 pub use self::detach::{PROGRAM, STATE_DIRECTORY_OPTION, StartError};
+pub(crate) use self::end::kill;
 pub(crate) use self::output::Files;
 pub(crate) use self::owner::Owner;
-use crate::config::Config;
 use crate::docker::{Engine, EngineError};
 use crate::environment::{Environment, EnvironmentError};
 use crate::executor;
-use crate::hooks::Hook;
+use crate::executor::run::{Memory, Note, Resumed};
 use crate::lifecycle::{Command, Event};
 use crate::spec::{self, Overhead, Placement};
-use crate::store::{ContainerId, ContainerIdError, Lock, State, StateDirectory, StoreError};
+use crate::store::{ContainerId, ContainerIdError, Ended, Lock, State, StateDirectory, StoreError};
 
 /// Owns the container of a state directory until its end, as a process of its own.
 ///
@@ -47,9 +53,17 @@ use crate::store::{ContainerId, ContainerIdError, Lock, State, StateDirectory, S
 /// The container cannot be owned; it was not touched. What happens to the container later is no error here.
 pub fn supervise(state_directory: &Path) -> Result<(), SupervisorError> {
     detach::detach();
-    let environment = Environment::from_process();
-    log_to(state_directory, &environment);
-    match Supervisor::prepare(state_directory, environment, WithoutAgent::Refuse) {
+    let directory = StateDirectory::at(state_directory);
+    if directory.is_forgotten() {
+        return remove_forgotten(&directory);
+    }
+    let prepare = || {
+        // A successor is started by another verb, whose environment is not the executor's.
+        let environment = Environment::from_process().overlaid_by(directory.environment()?);
+        log_to(state_directory, &environment);
+        Supervisor::prepare(state_directory, environment, WithoutAgent::Refuse)
+    };
+    match prepare() {
         Ok(supervisor) => {
             detach::tell(Ok(()));
             supervisor.run();
@@ -91,6 +105,47 @@ enum WithoutAgent {
     StartAtOnce,
 }
 
+/// For a container that nobody asks for any more and that the engine could not remove: removes it when it can.
+fn remove_forgotten(directory: &StateDirectory) -> Result<(), SupervisorError> {
+    let prepare = || {
+        let lock = directory.lock()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        Ok((lock, directory.environment()?, directory.launch()?, runtime.map_err(SupervisorError::Runtime)?))
+    };
+    let (_lock, environment, launch, runtime) = prepare().inspect_err(|error: &SupervisorError| {
+        detach::tell(Err(&error.to_string()));
+    })?;
+    detach::tell(Ok(()));
+    let id = ContainerId::parse(&launch.container_id.value)?;
+    let is_removed = runtime.block_on(async {
+        let give_up_at = tokio::time::Instant::now() + FORGOTTEN_LIMIT;
+        loop {
+            let removed = remove_all(&environment, &id).await;
+            let Err(error) = removed else { return true };
+            tracing::warn!(%error, "the container is not removed yet");
+            if tokio::time::Instant::now() > give_up_at {
+                // The next recovery tries again.
+                return false;
+            }
+            tokio::time::sleep(FORGOTTEN_RETRY).await;
+        }
+    });
+    if is_removed {
+        directory.remove()?;
+    }
+    Ok(())
+}
+
+/// Removes whatever container the engine has of this id.
+async fn remove_all(environment: &Environment, id: &ContainerId) -> Result<(), EngineError> {
+    let engine = Engine::connect(environment)?;
+    let work_directory = spec::work_directory_label(&environment.work_directory().unwrap_or_default());
+    for ours in engine.list_ours(&work_directory, Some(id)).await? {
+        engine.remove(&ours.docker_id).await?;
+    }
+    Ok(())
+}
+
 struct Supervisor {
     runtime: tokio::runtime::Runtime,
     terminate: [Signal; 2],
@@ -98,6 +153,8 @@ struct Supervisor {
     executor: Option<executor::environment::Environment>,
     environment: Environment,
     owner: Owner,
+    /// The end that the supervisor before this one has recorded.
+    earlier: Option<Ended>,
     asks: Asks,
     commands: mpsc::Sender<Command>,
     events: mpsc::Receiver<Event>,
@@ -115,8 +172,15 @@ impl Supervisor {
             .then(|| executor::environment::Environment::parse(|name| environment.get(name).map(str::to_owned)))
             .transpose()?;
         let files = Files::open(Path::new(launch.directory())).map_err(SupervisorError::Sandbox)?;
-        let state =
-            State { version: State::VERSION, is_command_task, overhead: Overhead::of(&launch), ..State::default() };
+        let earlier = directory.result()?;
+        let left = directory.state()?;
+        let is_successor = left.is_some();
+        let state = left.unwrap_or_else(|| State {
+            version: State::VERSION,
+            is_command_task,
+            overhead: Overhead::of(&launch),
+            ..State::default()
+        });
         directory.write_state(&state)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(SupervisorError::Runtime)?;
@@ -135,17 +199,20 @@ impl Supervisor {
             files,
             state,
             events: told,
-            has_tried_to_create: false,
+            has_tried_to_create: is_successor,
+            is_successor,
+            is_engine_there: true,
         };
-        Ok(Self { runtime, terminate, executor, environment, owner, asks, commands, events, _lock: lock })
+        Ok(Self { runtime, terminate, executor, environment, owner, earlier, asks, commands, events, _lock: lock })
     }
 
     fn run(self) {
-        let Self { runtime, terminate, executor, environment, owner, asks, commands, events, _lock } = self;
+        let Self { runtime, terminate, executor, environment, owner, earlier, asks, commands, events, _lock } = self;
         let [of_executor, of_end] = terminate;
+        let memory = executor.as_ref().and(owner.directory.as_ref()).map(|directory| memory(directory, &owner));
         runtime.block_on(async {
-            let mesos = report(executor, commands, events, of_executor);
-            let owner = own(owner, asks);
+            let mesos = report(executor, memory, commands, events, of_executor);
+            let owner = own(owner, earlier, asks);
             let mut owner = std::pin::pin!(owner);
             let mut mesos = std::pin::pin!(mesos);
             let owner = tokio::select! {
@@ -164,13 +231,41 @@ impl Supervisor {
     }
 }
 
+/// What the executor that was killed has left, and where this one leaves the same.
+fn memory(directory: &StateDirectory, owner: &Owner) -> Memory {
+    // Without a task it had nothing to leave, and the agent gives the task anew.
+    let owed = directory.owed().unwrap_or_else(|error| {
+        tracing::error!(%error, "what the agent was owed is not known");
+        None
+    });
+    let resumed = owed.zip(owner.launch.task_info.clone()).map(|(owed, task)| Resumed { task: Box::new(task), owed });
+    let port = directory.port().ok().flatten();
+    let directory = directory.clone();
+    let note = move |note: Note<'_>| {
+        let noted = match note {
+            Note::Port(port) => directory.write_port(port),
+            Note::Owed(owed) => directory.write_owed(owed),
+        };
+        if let Err(error) = noted {
+            tracing::error!(%error, "a successor will not know what the agent is owed");
+        }
+    };
+    Memory { port, resumed, note: Box::new(note) }
+}
+
 /// Lives through the container's life and records its end.
-async fn own(mut owner: Owner, mut asks: Asks) -> Owner {
-    let ended = owner.live(&mut asks).await;
-    tracing::info!(?ended, "the container has ended");
-    if let Some(Err(error)) = owner.directory.as_ref().map(|directory| directory.write_result(&ended)) {
-        tracing::error!(%error, "the result is not recorded");
-    }
+async fn own(mut owner: Owner, earlier: Option<Ended>, mut asks: Asks) -> Owner {
+    let ended = match earlier {
+        Some(ended) => ended,
+        None => {
+            let ended = owner.live(&mut asks).await;
+            tracing::info!(?ended, "the container has ended");
+            if let Some(Err(error)) = owner.directory.as_ref().map(|directory| directory.write_result(&ended)) {
+                tracing::error!(%error, "the result is not recorded");
+            }
+            ended
+        }
+    };
     // Only an executor that is gone does not take it.
     let _ = owner.events.send(Event::Ended(ended.ending)).await;
     owner
@@ -179,6 +274,7 @@ async fn own(mut owner: Owner, mut asks: Asks) -> Owner {
 /// Is the executor of a command task; for a custom executor, only sees to it that the container starts.
 async fn report(
     executor: Option<executor::environment::Environment>,
+    memory: Option<Memory>,
     commands: mpsc::Sender<Command>,
     mut events: mpsc::Receiver<Event>,
     mut terminate: Signal,
@@ -187,7 +283,8 @@ async fn report(
         let terminated = async {
             terminate.recv().await;
         };
-        match executor::run::run(environment, commands, events, terminated).await {
+        let memory = memory.unwrap_or_default();
+        match executor::run::run(environment, memory, commands, events, terminated).await {
             Ok(finished) => tracing::info!(?finished, "the executor has finished"),
             Err(error) => tracing::error!(%error, "there is no executor"),
         }
@@ -214,40 +311,28 @@ async fn clear(mut owner: Owner, environment: &Environment) {
     if let Err(error) = directory.sync_result() {
         tracing::error!(%error, "the result may be lost with the machine");
     }
-    if let Err(error) = take_back(&owner, environment).await {
+    if owner.is_engine_there
+        && let Err(error) = take_back(&owner, environment).await
+    {
         tracing::error!(%error, "what the task left in its sandbox stays root's");
     }
     let removed = async {
-        let engine = Engine::connect(environment)?;
         match &owner.state.docker_id {
-            Some(docker_id) => engine.remove(docker_id).await,
+            Some(docker_id) => Engine::connect(environment)?.remove(docker_id).await,
             None if !owner.has_tried_to_create => Ok(()),
             // A creation that failed for us may have succeeded for the engine.
-            None => {
-                let work_directory = spec::work_directory_label(&environment.work_directory().unwrap_or_default());
-                let id = ContainerId::parse(&owner.launch.container_id.value).ok();
-                for ours in engine.list_ours(&work_directory, id.as_ref()).await? {
-                    engine.remove(&ours.docker_id).await?;
-                }
-                Ok(())
-            }
+            None => match ContainerId::parse(&owner.launch.container_id.value) {
+                Ok(id) => remove_all(environment, &id).await,
+                Err(_) => Ok(()),
+            },
         }
     };
-    match removed.await {
-        Ok(()) => owner.state = State { docker_id: None, cgroups: None, ..owner.state },
-        Err(error) => tracing::error!(%error, "the container is not removed"),
-    }
-    if owner.state.is_hooked {
-        let config = Config::load(environment);
-        match config {
-            Ok(config) => {
-                if let Err(error) = Hook::Destroy.run(&owner.launch, &config).await {
-                    tracing::error!(%error, "the container has gone without it");
-                }
-            }
-            Err(error) => tracing::error!(%error, "there is no destroy hook"),
-        }
-        owner.state.is_hooked = false;
+    // Whoever waits for our end sees to the removal when an engine that was not there is not back.
+    let limit = if owner.is_engine_there { PRESENT_REMOVE_LIMIT } else { ABSENT_REMOVE_LIMIT };
+    match tokio::time::timeout(limit, removed).await {
+        Ok(Ok(())) => owner.state = State { docker_id: None, cgroups: None, ..owner.state },
+        Ok(Err(error)) => tracing::error!(%error, "the container is not removed"),
+        Err(_) => tracing::error!("the engine did not remove the container in time"),
     }
     if let Err(error) = directory.write_state(&owner.state) {
         tracing::error!(%error, "that the container is gone is not recorded");
@@ -316,6 +401,12 @@ pub enum SupervisorError {
 
 /// Set to a level (error, warn, info, debug), makes supervisors write a `log` into their state directories.
 pub const LOG_VARIABLE: &str = "LAUNCH_CONTAINER_LOG";
+/// More than the engine's own limit.
+const PRESENT_REMOVE_LIMIT: Duration = Duration::from_secs(90);
+const ABSENT_REMOVE_LIMIT: Duration = Duration::from_secs(1);
+/// An engine that hangs for longer is an operator's matter.
+const FORGOTTEN_LIMIT: Duration = Duration::from_secs(60 * 60);
+const FORGOTTEN_RETRY: Duration = Duration::from_secs(1);
 /// Start, and stops of which each counts for itself.
 const COMMANDS: usize = 16;
 /// A few; progress that finds no room is left out.

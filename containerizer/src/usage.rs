@@ -2,6 +2,11 @@
 //!
 //! Both generations of control groups are known. A container's groups are found once, through its first process; from
 //! then on `usage` only opens the files. A file that is not there leaves its fields out.
+//!
+//! The network's counters are those of the first process' own network, where it has one. What a container does to disks has no
+//! field before Mesos 1.4, and no slave of ours is that young.
+
+mod network;
 
 use std::collections::HashMap;
 use std::fs;
@@ -9,8 +14,10 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use proto::mesos::ResourceStatistics;
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
+use crate::process::Process;
 use crate::spec::Limits;
 
 /// Where the kernel counts for a container.
@@ -81,7 +88,36 @@ impl Cgroups {
         }
     }
 
+    /// SIGKILL to all processes of the container's groups, where these are no others' groups.
+    pub(crate) fn kill_all(&self, docker_id: &str) {
+        let is_its = |path: &&PathBuf| path.to_string_lossy().contains(docker_id);
+        if let Self::V2 { path } = self
+            && is_its(&path)
+            && fs::write(path.join("cgroup.kill"), "1").is_ok()
+        {
+            return;
+        }
+        for pid in self.processes_directory().filter(is_its).iter().flat_map(|path| pids(path)) {
+            if let Some(process) = Process::of(pid) {
+                process.signal(Signal::KILL);
+            }
+        }
+    }
+
+    /// Where the container's processes are listed.
+    fn processes_directory(&self) -> Option<&PathBuf> {
+        match self {
+            Self::V1 { cpu, cpuacct, memory } => memory.as_ref().or(cpuacct.as_ref()).or(cpu.as_ref()),
+            Self::V2 { path } => Some(path),
+        }
+    }
+
     fn read(&self, statistics: &mut ResourceStatistics) {
+        if let Some(directory) = self.processes_directory() {
+            let count = |name: &str| lines(&directory.join(name)).and_then(|count| u32::try_from(count).ok());
+            statistics.processes = count("cgroup.procs");
+            statistics.threads = count("tasks").or_else(|| count("cgroup.threads"));
+        }
         match self {
             Self::V1 { cpu, cpuacct, memory } => {
                 if let Some(cpuacct) = cpuacct {
@@ -93,6 +129,8 @@ impl Cgroups {
                 if let Some(cpu) = cpu {
                     let stat = pairs(&cpu.join("cpu.stat"));
                     throttling(statistics, &stat, "throttled_time", 1e9);
+                    let quota = number(&cpu.join("cpu.cfs_quota_us")).zip(number(&cpu.join("cpu.cfs_period_us")));
+                    hard_limit(statistics, quota);
                 }
                 if let Some(memory) = memory {
                     let stat = pairs(&memory.join("memory.stat"));
@@ -106,6 +144,8 @@ impl Cgroups {
                     statistics.mem_mapped_file_bytes = of("total_mapped_file");
                     statistics.mem_swap_bytes = of("total_swap");
                     statistics.mem_unevictable_bytes = of("total_unevictable");
+                    let soft_limit = number(&memory.join("memory.soft_limit_in_bytes"));
+                    statistics.mem_soft_limit_bytes = soft_limit.filter(|bytes| *bytes < NO_LIMIT_BYTES);
                 }
             }
             Self::V2 { path } => {
@@ -114,6 +154,9 @@ impl Cgroups {
                 statistics.cpus_user_time_secs = seconds("user_usec");
                 statistics.cpus_system_time_secs = seconds("system_usec");
                 throttling(statistics, &stat, "throttled_usec", 1e6);
+                let limit = fs::read_to_string(path.join("cpu.max")).unwrap_or_default();
+                let limit = limit.trim().split_once(' ');
+                hard_limit(statistics, limit.and_then(|(quota, period)| quota.parse().ok().zip(period.parse().ok())));
                 let stat = pairs(&path.join("memory.stat"));
                 let of = |name: &str| stat.get(name).copied();
                 let swap = number(&path.join("memory.swap.current"));
@@ -127,13 +170,15 @@ impl Cgroups {
                 statistics.mem_mapped_file_bytes = of("file_mapped");
                 statistics.mem_swap_bytes = swap;
                 statistics.mem_unevictable_bytes = of("unevictable");
+                // What the engine's reservation becomes.
+                statistics.mem_soft_limit_bytes = number(&path.join("memory.low")).filter(|bytes| *bytes > 0);
             }
         }
     }
 }
 
 /// A container's statistics now; of one that does not run, only its limits.
-pub fn statistics(cgroups: Option<&Cgroups>, limits: Limits) -> ResourceStatistics {
+pub fn statistics(cgroups: Option<&Cgroups>, init: Option<&Process>, limits: Limits) -> ResourceStatistics {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut statistics = ResourceStatistics {
         timestamp: now.as_secs_f64(),
@@ -144,7 +189,26 @@ pub fn statistics(cgroups: Option<&Cgroups>, limits: Limits) -> ResourceStatisti
     if let Some(cgroups) = cgroups {
         cgroups.read(&mut statistics);
     }
+    if let Some(init) = init.filter(|init| init.is_alive()) {
+        network::read(&mut statistics, Path::new("/proc"), init.pid);
+    }
     statistics
+}
+
+/// A quota is more of a limit than the weight that Mesos makes of cpus.
+fn hard_limit(statistics: &mut ResourceStatistics, quota_and_period: Option<(u64, u64)>) {
+    if let Some((quota, period)) = quota_and_period.filter(|(quota, period)| *quota > 0 && *period > 0) {
+        statistics.cpus_limit = Some(quota as f64 / period as f64);
+    }
+}
+
+fn pids(directory: &Path) -> Vec<u32> {
+    let text = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+fn lines(path: &Path) -> Option<usize> {
+    Some(fs::read_to_string(path).ok()?.lines().count())
 }
 
 fn throttling(statistics: &mut ResourceStatistics, stat: &HashMap<String, u64>, time: &str, per_second: f64) {
@@ -191,6 +255,8 @@ fn pairs(path: &Path) -> HashMap<String, u64> {
     text.lines().filter_map(pair).collect()
 }
 
+/// The kernel's way to say none: the largest number of whole pages.
+const NO_LIMIT_BYTES: u64 = 1 << 62;
 /// USER_HZ, which is 100 on every architecture that Docker runs on.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -245,25 +311,45 @@ mod tests {
             "user_usec 1500000\nsystem_usec 500000\nnr_periods 3\nnr_throttled 2\nthrottled_time 4000000000\nthrottled_usec 4000000\n",
         );
         write("memory.current", "300\n");
-        let limits = Limits { cpu_shares: Some(512), memory_bytes: Some(1 << 30) };
+        write("cgroup.procs", "7\n8\n");
+        write("tasks", "7\n8\n9\n");
+        let limits = Limits { cpu_shares: Some(512), memory_bytes: Some(1 << 30), ..Limits::default() };
         for cgroups in [
             Cgroups::V1 { cpu: Some(path()), cpuacct: Some(path()), memory: Some(path()) },
             Cgroups::V2 { path: path() },
         ] {
-            let statistics = statistics(Some(&cgroups), limits);
+            let statistics = statistics(Some(&cgroups), None, limits);
             assert_eq!((statistics.cpus_user_time_secs, statistics.cpus_system_time_secs), (Some(1.5), Some(0.5)));
             assert_eq!((statistics.cpus_limit, statistics.mem_limit_bytes), (Some(0.5), Some(1 << 30)));
             assert_eq!((statistics.mem_total_bytes, statistics.mem_rss_bytes), (Some(300), Some(100)));
             assert_eq!((statistics.mem_file_bytes, statistics.mem_mapped_file_bytes), (Some(200), Some(7)));
             assert_eq!((statistics.cpus_nr_throttled, statistics.cpus_throttled_time_secs), (Some(2), Some(4.0)));
+            assert_eq!((statistics.processes, statistics.threads), (Some(2), Some(3)));
             assert!(statistics.timestamp > 1e9);
             assert_eq!(cgroups.memory_in_use_bytes(), Some(300));
         }
     }
 
     #[test]
+    fn a_quota_is_the_limit_where_there_is_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
+        let path = directory.path().to_owned();
+        let v1 = Cgroups::V1 { cpu: Some(path.clone()), cpuacct: None, memory: None };
+        let limits = Limits { cpu_shares: Some(512), ..Limits::default() };
+        for (quota, max, expected) in [("150000", "150000 100000", 1.5), ("-1", "max 100000", 0.5)] {
+            write("cpu.cfs_quota_us", quota);
+            write("cpu.cfs_period_us", "100000");
+            write("cpu.max", max);
+            for cgroups in [&v1, &Cgroups::V2 { path: path.clone() }] {
+                assert_eq!(statistics(Some(cgroups), None, limits).cpus_limit, Some(expected));
+            }
+        }
+    }
+
+    #[test]
     fn a_container_that_does_not_run_has_a_timestamp_and_its_limits() {
-        let statistics = statistics(None, Limits::default());
+        let statistics = statistics(None, None, Limits::default());
         assert!(statistics.timestamp > 1e9 && statistics.mem_total_bytes.is_none());
     }
 }

@@ -6,7 +6,8 @@
 //! Time limits: [`ClientOptions::call_timeout`] covers a whole call, the wait for the head of a stream or download,
 //! and then each piece of a download. An event stream may stay silent for as long as it likes.
 //!
-//! TLS is set up at the first `https` URL only: reading the system's certificates takes longer than a whole launch.
+//! TLS is set up at the first `https` URL only: reading the system's certificates takes longer than a whole launch. Secrets go
+//! where the URL says and nowhere else, since no redirect is followed here.
 
 use std::error::Error;
 use std::fmt;
@@ -20,17 +21,21 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, LOCATION};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use url::Url;
 
-use crate::compat;
 use crate::framing::MAX_MESSAGE_BYTES;
 use crate::recordio::{Decoder, RecordIoError};
+pub use crate::secret::{Credential, Secret};
+pub use crate::tls::{TlsFault, TlsOptions};
+use crate::{compat, tls};
 
 /// How a [`Client`] identifies itself and how long it waits.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct ClientOptions {
     /// Sent as Basic authorization with every request; replaces a user and password in the URL.
     pub credential: Option<Credential>,
     /// Sent as Bearer authorization with every request, in place of the credential: what an agent gives its executors.
-    pub bearer_token: Option<String>,
+    pub bearer_token: Option<Secret>,
+    /// For `https` URLs.
+    pub tls: TlsOptions,
     /// Until a connection stands.
     pub connect_timeout: Duration,
     /// Until a call is answered, connection included.
@@ -42,35 +47,10 @@ impl Default for ClientOptions {
         Self {
             credential: None,
             bearer_token: None,
+            tls: TlsOptions::default(),
             connect_timeout: Duration::from_secs(5),
             call_timeout: Duration::from_secs(15),
         }
-    }
-}
-
-impl fmt::Debug for ClientOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientOptions")
-            .field("credential", &self.credential)
-            .field("bearer_token", &self.bearer_token.as_ref().map(|_| REDACTED))
-            .field("connect_timeout", &self.connect_timeout)
-            .field("call_timeout", &self.call_timeout)
-            .finish()
-    }
-}
-
-/// Who a framework says it is, and the proof.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credential {
-    /// The same as in `FrameworkInfo.principal`.
-    pub principal: String,
-    /// Never shown, not even by `Debug`.
-    pub secret: String,
-}
-
-impl fmt::Debug for Credential {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credential").field("principal", &self.principal).field("secret", &REDACTED).finish()
     }
 }
 
@@ -83,8 +63,8 @@ pub struct Client {
 struct Inner {
     options: ClientOptions,
     plain: reqwest::Client,
-    /// Made by the first `https` URL; the text says why it cannot be.
-    tls: OnceLock<Result<reqwest::Client, String>>,
+    /// Made by the first `https` URL.
+    tls: OnceLock<Result<reqwest::Client, TlsFault>>,
 }
 
 impl fmt::Debug for Client {
@@ -99,14 +79,11 @@ impl Client {
     /// # Errors
     /// When the credential has a colon, which Mesos cannot tell from the one between principal and secret.
     pub fn new(options: ClientOptions) -> Result<Self, HttpError> {
-        if let Some(credential) = &options.credential {
-            let part = [("principal", &credential.principal), ("secret", &credential.secret)];
-            if let Some((part, _)) = part.into_iter().find(|(_, text)| text.contains(':')) {
-                return Err(HttpError::Options { reason: format!("the {part} of a Mesos credential has a colon") });
-            }
+        if let Some(part) = options.credential.as_ref().and_then(Credential::part_with_colon) {
+            return Err(HttpError::Options { reason: format!("the {part} of a Mesos credential has a colon") });
         }
         let plain = builder(&options)
-            .tls_backend_preconfigured(no_tls())
+            .tls_backend_preconfigured(tls::none())
             .build()
             .map_err(|error| HttpError::Options { reason: reason(&error) })?;
         Ok(Self { inner: Arc::new(Inner { options, plain, tls: OnceLock::new() }) })
@@ -124,7 +101,7 @@ impl Client {
             request = request.header(STREAM_ID, stream_id);
         }
         self.limited(&attempt, async {
-            let response = send(&attempt, request).await?;
+            let response = self.send(&attempt, request).await?;
             let accepted = response.status() == StatusCode::ACCEPTED;
             let content_type = content_type(&response);
             // Read to its end, so that the connection can take the next call.
@@ -142,7 +119,7 @@ impl Client {
         let attempt = Attempt::new("ask", url);
         let request = self.call(&attempt, url, call)?;
         self.limited(&attempt, async {
-            let response = send(&attempt, request).await?;
+            let response = self.send(&attempt, request).await?;
             is_protobuf(&attempt, content_type(&response))?;
             let body = whole_body(&attempt, response, MAX_MESSAGE_BYTES).await?;
             decode(&attempt, &body)
@@ -161,7 +138,7 @@ impl Client {
     ) -> Result<EventStream<E>, HttpError> {
         let attempt = Attempt::new("subscribe at", url);
         let request = self.call(&attempt, url, call)?;
-        let response = self.limited(&attempt, send(&attempt, request)).await?;
+        let response = self.limited(&attempt, self.send(&attempt, request)).await?;
         is_protobuf(&attempt, content_type(&response))?;
         let stream_id = response.headers().get(STREAM_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
         let attempt = Attempt { what: "read events from", ..attempt };
@@ -176,7 +153,7 @@ impl Client {
         let attempt = Attempt::new("get", url);
         let request = self.request(&attempt, Method::GET, url)?;
         self.limited(&attempt, async {
-            let response = send(&attempt, request).await?;
+            let response = self.send(&attempt, request).await?;
             whole_body(&attempt, response, max_bytes).await.map(Bytes::from)
         })
         .await
@@ -189,7 +166,7 @@ impl Client {
     pub async fn download(&self, url: &Url) -> Result<Download, HttpError> {
         let attempt = Attempt::new("download", url);
         let request = self.request(&attempt, Method::GET, url)?;
-        let response = self.limited(&attempt, send(&attempt, request)).await?;
+        let response = self.limited(&attempt, self.send(&attempt, request)).await?;
         Ok(Download { length: response.content_length(), client: self.clone(), attempt, response })
     }
 
@@ -203,18 +180,49 @@ impl Client {
     fn request(&self, attempt: &Attempt, method: Method, url: &Url) -> Result<RequestBuilder, HttpError> {
         let client = if url.scheme() == "https" {
             let tls = self.inner.tls.get_or_init(|| tls_client(&self.inner.options));
-            tls.as_ref().map_err(|reason| HttpError::Request { attempt: attempt.clone(), reason: reason.clone() })?
+            tls.as_ref().map_err(|fault| HttpError::Tls { attempt: attempt.clone(), fault: fault.clone() })?
         } else {
             &self.inner.plain
         };
         let options = &self.inner.options;
         Ok(match (&options.bearer_token, &options.credential) {
-            (Some(token), _) => client.request(method, without_password(url)).bearer_auth(token),
+            (Some(token), _) => client.request(method, without_password(url)).bearer_auth(token.expose()),
             (None, Some(Credential { principal, secret })) => {
-                client.request(method, without_password(url)).basic_auth(principal, Some(secret))
+                client.request(method, without_password(url)).basic_auth(principal, Some(secret.expose()))
             }
             (None, None) => client.request(method, url.clone()),
         })
+    }
+
+    /// Sends and waits for the head of a successful answer.
+    async fn send(&self, attempt: &Attempt, request: RequestBuilder) -> Result<Response, HttpError> {
+        let response = request.send().await.map_err(|error| from_reqwest(attempt, &error))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let attempt = attempt.clone();
+        if status.is_redirection() {
+            return Err(HttpError::Redirect { attempt, location: header(response.headers(), LOCATION.as_str()) });
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            return Err(HttpError::Unauthorized { attempt, shown: self.shown() });
+        }
+        let (status, body) = (status.as_u16(), one_line(response).await);
+        Err(match TlsFault::in_refusal(status, &body) {
+            Some(fault) => HttpError::Tls { attempt, fault },
+            None => HttpError::Status { attempt, status, body },
+        })
+    }
+
+    /// What servers are shown.
+    fn shown(&self) -> Shown {
+        let ClientOptions { credential, bearer_token, .. } = &self.inner.options;
+        match (bearer_token, credential) {
+            (Some(_), _) => Shown::Token,
+            (None, Some(credential)) => Shown::Principal(credential.principal.clone()),
+            (None, None) => Shown::Nothing,
+        }
     }
 
     async fn limited<T>(
@@ -340,6 +348,12 @@ pub enum HttpError {
     /// From a master that is not the leader. `location` is as the server wrote it, often `//HOST:PORT`.
     #[error("cannot {attempt}: it redirects to {}", location.as_deref().unwrap_or("nowhere"))]
     Redirect { attempt: Attempt, location: Option<String> },
+    /// There is no TLS connection, or the server wants another one.
+    #[error("cannot {attempt}: {fault}")]
+    Tls { attempt: Attempt, fault: TlsFault },
+    /// 401.
+    #[error("cannot {attempt}: {shown}")]
+    Unauthorized { attempt: Attempt, shown: Shown },
     /// Any other answer than success; `body` is its beginning, in one line.
     #[error("cannot {attempt}: {}", answered(*status, body))]
     Status { attempt: Attempt, status: u16, body: String },
@@ -355,6 +369,29 @@ pub enum HttpError {
     /// The connection broke before the end of the answer or stream.
     #[error("cannot {attempt}: {reason}")]
     Stream { attempt: Attempt, reason: String },
+}
+
+/// What a server that refuses us was shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shown {
+    /// No credentials.
+    Nothing,
+    /// A bearer token.
+    Token,
+    /// This principal and its secret.
+    Principal(String),
+}
+
+/// What is wrong with it: "it wants credentials (401 Unauthorized)".
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("it wants credentials")?,
+            Self::Token => f.write_str("it does not accept the token")?,
+            Self::Principal(principal) => write!(f, "it does not accept principal \"{principal}\" with this secret")?,
+        }
+        f.write_str(" (401 Unauthorized)")
+    }
 }
 
 fn answered(status: u16, body: &str) -> String {
@@ -383,34 +420,10 @@ fn builder(options: &ClientOptions) -> reqwest::ClientBuilder {
         .tcp_keepalive_retries(3)
 }
 
-/// A TLS configuration that trusts nobody, in place of one that reads certificates; it is never used.
-fn no_tls() -> rustls::ClientConfig {
-    rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("ring knows the default versions")
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth()
-}
-
-/// A client that trusts what the system trusts.
-fn tls_client(options: &ClientOptions) -> Result<reqwest::Client, String> {
-    // An error says that there is one already, which serves as well.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    builder(options).build().map_err(|error| format!("TLS is not available: {}", reason(&error)))
-}
-
-/// Sends and waits for the head of a successful answer.
-async fn send(attempt: &Attempt, request: RequestBuilder) -> Result<Response, HttpError> {
-    let response = request.send().await.map_err(|error| from_reqwest(attempt, &error))?;
-    let status = response.status();
-    if status.is_success() {
-        return Ok(response);
-    }
-    let attempt = attempt.clone();
-    if status.is_redirection() {
-        return Err(HttpError::Redirect { attempt, location: header(response.headers(), LOCATION.as_str()) });
-    }
-    Err(HttpError::Status { attempt, status: status.as_u16(), body: one_line(response).await })
+/// A client that does not have to be told of plain connections.
+fn tls_client(options: &ClientOptions) -> Result<reqwest::Client, TlsFault> {
+    let config = tls::config(&options.tls)?;
+    builder(options).tls_backend_preconfigured(config).build().map_err(|error| TlsFault::Other(reason(&error)))
 }
 
 /// The beginning of a body, as it fits into an error; what cannot be read is left out.
@@ -467,7 +480,11 @@ fn decode<M: Message + Name + Default>(attempt: &Attempt, bytes: &[u8]) -> Resul
 
 fn from_reqwest(attempt: &Attempt, error: &reqwest::Error) -> HttpError {
     let attempt = attempt.clone();
-    if error.is_connect() {
+    if let Some(fault) = TlsFault::in_chain(error) {
+        HttpError::Tls { attempt, fault }
+    } else if error.is_connect() && attempt.url.starts_with("https:") && tls::is_broken_off(error) {
+        HttpError::Tls { attempt, fault: TlsFault::BrokenOff }
+    } else if error.is_connect() {
         let reason = if error.is_timeout() { "no connection in time".to_owned() } else { reason(error) };
         HttpError::Connect { attempt, reason }
     } else if error.is_builder() {
@@ -505,7 +522,6 @@ fn without_password(url: &Url) -> Url {
 
 const PROTOBUF: &str = "application/x-protobuf";
 const STREAM_ID: &str = "Mesos-Stream-Id";
-const REDACTED: &str = "<redacted>";
 
 /// As much of a refusal as anyone reads.
 const MAX_ERROR_BODY_BYTES: usize = 1024;

@@ -9,6 +9,8 @@
 //!   compat      decodes what Mesos' protobuf takes and prost does not; framing and http use it
 //!   resources   Mesos' arithmetic: scalars in thousandths, ranges, sets; picks a task's share of an offer
 //!   json        Mesos' JSON spelling of any message
+//!   secret      passwords and tokens that do not show themselves
+//!   tls         whom the client trusts, who it is, and what can go wrong there
 //!   record      what our executor and our launcher tell each other beside Mesos' messages
 //! ```
 
@@ -38,3 +40,5 @@ pub mod json;
 pub mod record;
 pub mod recordio;
 pub mod resources;
+pub mod secret;
+pub mod tls;

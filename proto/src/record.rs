@@ -16,6 +16,9 @@ pub struct TaskRecord {
     /// Whether the memory limit ended it.
     #[serde(default)]
     pub oom_killed: bool,
+    /// What a want of memory did to it or to a process of it, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
     /// The image's digest id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_id: Option<String>,
@@ -128,6 +131,7 @@ mod tests {
             exit_code: Some(137),
             signal: Some(9),
             oom_killed: true,
+            memory: Some("killed".into()),
             image_id: Some("sha256:abc".into()),
             container: Some("f00".into()),
             started_at: Some(1.25),

@@ -3,6 +3,7 @@
 //! Spelling and meaning follow `docker run` where it has the same option. Nothing is looked up here (files, environment,
 //! users): [`crate::job`] does that. `docs/command-line.md` describes every option; a test compares.
 
+mod agent_url;
 mod docker;
 mod usage;
 mod values;
@@ -18,12 +19,15 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, ValueEnum};
 
+pub(crate) use agent_url::bracketed;
+pub use agent_url::{AgentAddress, AgentUrl};
 pub use docker::DockerOptions;
 pub use usage::Stop;
 pub(crate) use values::duration as parse_time_span;
 pub use values::{Assignment, Cpus, Limit, Megabytes, Mount, Network, Protocol, PublishedPort, Volume};
 
 const CLUSTER: &str = "Cluster";
+const ACCESS: &str = "Authentication and TLS";
 const RESOURCES: &str = "Resources";
 const CONTAINER: &str = "Container";
 const LIMITS: &str = "Time limits (plain numbers are seconds; units ms, s, m, h, d as in 1h30m; 0: no limit)";
@@ -94,6 +98,39 @@ pub struct Cli {
     /// Launch nothing: print the task as JSON on stdout, and on stderr which agents could run it
     #[arg(long, help_heading = CLUSTER)]
     pub dry_run: bool,
+
+    /// Where agents serve the task's output, if not at the address they offer; {host}, {ip}, {port} and {id} stand for
+    /// what each says of itself
+    #[arg(long, value_name = "URL", help_heading = CLUSTER)]
+    pub agent_url: Option<AgentUrl>,
+
+    /// Who the framework is to the master
+    #[arg(long, value_name = "NAME", env = "MESOS_PRINCIPAL", hide_env_values = true, help_heading = ACCESS)]
+    pub principal: Option<String>,
+
+    /// File with the principal's secret; without --principal, with both in one line or in JSON
+    #[arg(long, value_name = "FILE", env = "MESOS_SECRET_FILE", hide_env_values = true, help_heading = ACCESS)]
+    pub secret_file: Option<PathBuf>,
+
+    /// Who the launcher is to agents [default: as to the master]
+    #[arg(long, value_name = "NAME", help_heading = ACCESS)]
+    pub agent_principal: Option<String>,
+
+    /// File as for --secret-file, for agents
+    #[arg(long, value_name = "FILE", help_heading = ACCESS)]
+    pub agent_secret_file: Option<PathBuf>,
+
+    /// Certificates of the authorities to trust for https, in PEM form [default: those of the system]
+    #[arg(long, value_name = "FILE", help_heading = ACCESS)]
+    pub cacert: Option<PathBuf>,
+
+    /// Client certificate for https, in PEM form
+    #[arg(long, value_name = "FILE", help_heading = ACCESS)]
+    pub cert: Option<PathBuf>,
+
+    /// Key of the client certificate, in PEM form [default: in the same file]
+    #[arg(long, value_name = "FILE", requires = "cert", help_heading = ACCESS)]
+    pub key: Option<PathBuf>,
 
     /// Processors; fractions down to 0.001
     #[arg(long, value_name = "NUMBER", default_value = "1", allow_negative_numbers = true, help_heading = RESOURCES)]
@@ -426,6 +463,14 @@ mod tests {
             "--force-pull",
             "--docker-param=cap-add=NET_ADMIN",
             "--role=ops",
+            "--agent-url=https://{host}:{port}",
+            "--principal=ada",
+            "--secret-file=s",
+            "--agent-principal=bob",
+            "--agent-secret-file=t",
+            "--cacert=ca.pem",
+            "--cert=cert.pem",
+            "--key=key.pem",
             "--kill-grace=3",
             "--timeout=1h",
             "--offer-timeout=5m",

@@ -3,6 +3,7 @@
 //! After this no file, environment variable or user name is read for the launch any more. How each option travels (most as
 //! options of the stock docker executor, so that any agent understands them) is decided here and nowhere else.
 
+mod access;
 mod container;
 mod environment;
 mod task;
@@ -21,6 +22,7 @@ use uuid::Uuid;
 use crate::cli::{Cli, Format, Megabytes};
 use crate::scheduler;
 
+pub use access::Access;
 pub use environment::EnvironmentError;
 
 /// How long the master keeps a framework and its tasks whose launcher is gone or cut off: a blip, a new leader or a restarted
@@ -46,6 +48,8 @@ pub struct Job {
     pub framework: mesos::FrameworkInfo,
     /// `--master` as given; may hold credentials.
     pub master: String,
+    /// Who the launcher is to masters and agents, and where the latter are.
+    pub access: Access,
     /// How long to try for a master; `None`: for ever.
     pub connect_timeout: Option<Duration>,
     /// How to tell what happens.
@@ -79,6 +83,14 @@ pub enum JobError {
         /// As given; never a secret.
         value: String,
         /// Why, and what is accepted.
+        why: String,
+    },
+    /// A file that an option names; nothing of its content is told.
+    #[error("invalid value for {option}: {why}")]
+    File {
+        /// `--secret-file`
+        option: &'static str,
+        /// Which file, what is wrong with it, and what to do.
         why: String,
     },
     /// `--docker-param` without a proper key or value; the value stays unsaid.
@@ -139,8 +151,12 @@ impl Job {
             run_timeout: cli.timeout.and_then(|limit| limit.0),
             offer_timeout: cli.offer_timeout.and_then(|limit| limit.0),
         };
+        let access = Access::new(&cli)?;
+        let framework =
+            mesos::FrameworkInfo { principal: access.principal(&cli), ..framework(&cli, &name, surroundings)? };
         Ok(Self {
-            framework: framework(&cli, &name, surroundings)?,
+            framework,
+            access,
             name,
             memory: memory(&task.info),
             image: if cli.task.is_some() { image(&task.info) } else { cli.image },

@@ -1,7 +1,8 @@
 //! The cluster's HTTP face: master and agents on one port, as in Mesos' own local cluster.
 //!
 //! Unknown first path components belong to the master; agent K is below `/slave(K)`; `/files` is one for all agents, and
-//! the agent APIs also answer without a prefix, for the first agent. Status codes come in the order in which Mesos checks.
+//! the agent APIs also answer without a prefix, for the first agent. Status codes come in the order in which Mesos checks; who
+//! may not use the face is told so before anything else, for every path.
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use percent_encoding::percent_decode_str;
 use prost::{Message as _, Name};
 use proto::{executor, mesos, scheduler};
 
+use super::access::{Access, Claims};
 use super::agent;
 use super::files::{self, FilesError, Query};
 use super::hub::{Format, Hub, Records, Rejection, to_json};
@@ -32,7 +34,11 @@ const MAX_CALL_BYTES: usize = 64 << 20;
 pub(super) struct Face {
     pub hub: Arc<Hub>,
     pub sandboxes: Arc<Sandboxes>,
+    pub access: Arc<Access>,
 }
+
+/// Who sent a request may not use the face.
+struct Unauthorized;
 
 /// What a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,11 +73,13 @@ async fn answer(State(face): State<Face>, request: Request) -> Response {
     // Clients may send "/slave%281%29/state".
     let path = percent_decode_str(request.uri().path()).decode_utf8_lossy().into_owned();
     let agents = face.hub.state().agents.len();
-    let Some(resource) = route(&path, agents) else { return refuse(404, "") };
+    let resource = route(&path, agents);
+    let Ok(claims) = face.admitted(resource, request.headers()) else { return face.unauthorized() };
+    let Some(resource) = resource else { return refuse(404, "") };
     let query = Query::parse(request.uri().query());
     match resource {
         Resource::Scheduler => face.scheduler(request).await,
-        Resource::Executor(agent) => face.executor(agent, request).await,
+        Resource::Executor(agent) => face.executor(agent, claims, request).await,
         Resource::Operator(agent) => face.operator(agent, request).await,
         Resource::Version => json(&state::version()),
         Resource::Health => StatusCode::OK.into_response(),
@@ -124,6 +132,27 @@ fn route(path: &str, agents: usize) -> Option<Resource> {
 }
 
 impl Face {
+    /// Whether a request may go on, and whose calls it may make; `None`: anybody's.
+    fn admitted(&self, resource: Option<Resource>, headers: &HeaderMap) -> Result<Option<Claims>, Unauthorized> {
+        if self.access.is_open() {
+            return Ok(None);
+        }
+        // The key itself is none for executors: nobody who has it is one.
+        if matches!(resource, Some(Resource::Executor(_))) {
+            if let Some(claims) = self.hub.state().executor_tokens.bearer(headers) {
+                return Ok(Some(claims.clone()));
+            }
+        } else if self.access.admits(headers) {
+            return Ok(None);
+        }
+        Err(Unauthorized)
+    }
+
+    fn unauthorized(&self) -> Response {
+        let challenge = [(header::WWW_AUTHENTICATE, self.access.challenge())];
+        (StatusCode::UNAUTHORIZED, challenge, "This cluster is somebody else's").into_response()
+    }
+
     async fn scheduler(&self, request: Request) -> Response {
         let (headers, call) = match receive::<scheduler::Call>(request).await {
             Ok(received) => received,
@@ -131,6 +160,12 @@ impl Face {
         };
         if let Err(why) = master::check_call(&call) {
             return refuse(400, &format!("Failed to validate Scheduler::Call: {why}"));
+        }
+        if let Some(principal) = self.access.principal()
+            && let Some(subscribe) = &call.subscribe
+            && subscribe.framework_info.principal.as_ref().is_some_and(|claimed| claimed != principal)
+        {
+            return refuse(400, &format!("Authenticated principal '{principal}' does not match the framework's"));
         }
         let stream_id = headers.get(STREAM_ID);
         if call.r#type() == scheduler::call::Type::Subscribe {
@@ -152,13 +187,21 @@ impl Face {
         accept(self.hub.call_master(stream_id, call))
     }
 
-    async fn executor(&self, agent: usize, request: Request) -> Response {
+    async fn executor(&self, agent: usize, claims: Option<Claims>, request: Request) -> Response {
         let (headers, call) = match receive::<executor::Call>(request).await {
             Ok(received) => received,
             Err(refused) => return refused,
         };
         if let Err(why) = agent::check_call(&call) {
             return refuse(400, &format!("Failed to validate Executor::Call: {why}"));
+        }
+        let is_own = |claims: &Claims| {
+            claims.agent == agent
+                && claims.framework_id == call.framework_id.value
+                && claims.executor_id == call.executor_id.value
+        };
+        if claims.is_some_and(|claims| !is_own(&claims)) {
+            return refuse(403, "The token is not this executor's");
         }
         match call.r#type() {
             executor::call::Type::Subscribe => {

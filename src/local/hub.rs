@@ -19,11 +19,15 @@ use prost::Name;
 use proto::{executor, mesos, recordio, scheduler};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::access::{Claims, ExecutorTokens};
 use super::agent::{self, Agent};
 use super::containerizer::{Containerizer, VerbError};
 use super::master::{self, AgentDescription, Master, StreamId};
 use super::sandbox;
 use crate::master::chain;
+
+/// Where real agents put an executor's token.
+const EXECUTOR_TOKEN: &str = "MESOS_EXECUTOR_AUTHENTICATION_TOKEN";
 
 /// How messages are written on a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +52,8 @@ pub(super) struct Hub {
     quieter: Notify,
     containerizer: Containerizer,
     started: Instant,
+    /// Whether executors must prove who they are.
+    has_executor_tokens: bool,
 }
 
 pub(super) struct State {
@@ -56,6 +62,7 @@ pub(super) struct State {
     agent_numbers: HashMap<String, usize>,
     streams: HashMap<StreamId, Stream>,
     waits: HashMap<String, oneshot::Sender<()>>,
+    pub executor_tokens: ExecutorTokens,
     /// Verbs on their way.
     verbs: usize,
     /// Containers that `destroy` could not end, or that nobody could ask about.
@@ -83,7 +90,13 @@ pub(super) struct Records {
 }
 
 impl Hub {
-    pub(super) fn new(master: Master, agents: Vec<Agent>, containerizer: Containerizer, started: Instant) -> Arc<Self> {
+    pub(super) fn new(
+        master: Master,
+        agents: Vec<Agent>,
+        containerizer: Containerizer,
+        started: Instant,
+        has_executor_tokens: bool,
+    ) -> Arc<Self> {
         let ids = agents.iter().map(|agent| agent.config().info.id.clone().unwrap_or_default().value);
         let agent_numbers = ids.enumerate().map(|(number, id)| (id, number)).collect();
         let state = State {
@@ -92,6 +105,7 @@ impl Hub {
             agent_numbers,
             streams: HashMap::new(),
             waits: HashMap::new(),
+            executor_tokens: ExecutorTokens::default(),
             verbs: 0,
             undestroyed: Vec::new(),
             is_closed: false,
@@ -102,6 +116,7 @@ impl Hub {
             quieter: Notify::new(),
             containerizer,
             started,
+            has_executor_tokens,
         })
     }
 
@@ -303,7 +318,10 @@ impl Hub {
             agent::Effect::Event { stream, event } => state.send(stream, event.as_ref()),
             agent::Effect::CloseStream { stream } => drop(state.streams.remove(&stream)),
             agent::Effect::Master(input) => queue.push_back(Work::Master(*input)),
-            agent::Effect::Launch { launch, environment } => {
+            agent::Effect::Launch { launch, mut environment } => {
+                if self.has_executor_tokens {
+                    environment.push((EXECUTOR_TOKEN.to_owned(), state.issue_token(number, &launch)));
+                }
                 let hub = Arc::clone(self);
                 self.start(state, number, async move {
                     let result = hub.launch(&launch, &environment).await;
@@ -388,6 +406,23 @@ impl State {
     /// Whether no executor is left and no verb is on its way.
     fn is_quiet(&self) -> bool {
         self.verbs == 0 && self.agents.iter().all(Agent::is_empty)
+    }
+
+    /// The token of the executor of a new container, fit for its environment.
+    fn issue_token(&mut self, agent: usize, launch: &proto::ecp::Launch) -> String {
+        let Self { agents, executor_tokens, .. } = self;
+        executor_tokens.revoke(|claims| {
+            let mut executors = agents.get(claims.agent).into_iter().flat_map(Agent::executors);
+            !executors.any(|(_, executor)| executor.container_id == claims.container_id)
+        });
+        let executor = launch.executor_info.clone().unwrap_or_default();
+        let claims = Claims {
+            agent,
+            framework_id: executor.framework_id.unwrap_or_default().value,
+            executor_id: executor.executor_id.value,
+            container_id: launch.container_id.value.clone(),
+        };
+        executor_tokens.issue(claims).expose().to_owned()
     }
 
     fn perform_of_master(&mut self, effect: master::Effect, queue: &mut VecDeque<Work>) {

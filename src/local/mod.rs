@@ -1,4 +1,4 @@
-//! The embedded cluster behind `--master=local`: one master, N agents on this host, no persistence, no authentication.
+//! The embedded cluster behind `--master=local`: one master, N agents on this host, no persistence.
 //!
 //! ```text
 //! Cluster (a thread with a runtime of its own; the rest of the process reaches it over HTTP only)
@@ -9,10 +9,14 @@
 //!   containerizer, sandbox, files: processes and files
 //! ```
 //!
+//! Every user of the machine reaches the face, so `--master=local` demands a token that only its launcher and, for their own
+//! API, its executors have (`access`). `launch-container local` demands what it is told to, by default nothing.
+//!
 //! Tasks run only through the external containerizer protocol: every verb starts this same executable under the name
 //! `docker-containerizer`. Nothing outlives a cluster, unless the process is killed: then its executors notice the broken
 //! connection and end their containers, and the next cluster removes the directory.
 
+mod access;
 mod agent;
 mod containerizer;
 mod files;
@@ -38,6 +42,7 @@ use proto::resources::Resources;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
+pub use access::Access;
 use agent::Agent;
 use containerizer::{Containerizer, VerbError};
 use hub::Hub;
@@ -65,11 +70,20 @@ pub struct Options {
     pub containerizer: PathBuf,
     /// Holds sandboxes and state, and stays; `None`: a fresh private directory that is removed in the end.
     pub work_dir: Option<PathBuf>,
+    /// Who may use the face.
+    pub access: Access,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { agents: 1, port: None, resources: None, containerizer: PathBuf::from("/proc/self/exe"), work_dir: None }
+        Self {
+            agents: 1,
+            port: None,
+            resources: None,
+            containerizer: PathBuf::from("/proc/self/exe"),
+            work_dir: None,
+            access: Access::Open,
+        }
     }
 }
 
@@ -226,7 +240,17 @@ pub async fn run_foreground(options: Options) -> Result<(), LocalError> {
     let signals = |source| LocalError::Signals { source };
     let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
+    let is_open = options.access.is_open();
     let mut cluster = Cluster::start(options).await?;
+    if is_open {
+        // Whoever has closed stderr does not want to know.
+        let _ = writeln!(
+            io::stderr(),
+            "launch-container: every user of this machine can launch containers through http://{}; demand a password with \
+             --principal and --secret-file",
+            cluster.address()
+        );
+    }
     let line = format!("http://{}\n", cluster.address());
     let printed = io::stdout().lock().write_all(line.as_bytes()).and_then(|()| io::stdout().lock().flush());
     let result = match printed {
@@ -257,7 +281,8 @@ async fn serve(
         let _ = connection.set_nodelay(true);
     });
     let (hub, sandboxes) = assemble(address, options, work_dir);
-    let face = http::Face { hub: Arc::clone(&hub), sandboxes: Arc::new(sandboxes) };
+    let face =
+        http::Face { hub: Arc::clone(&hub), sandboxes: Arc::new(sandboxes), access: Arc::new(options.access.clone()) };
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(async move {
         // It never fails and never ends by itself.
@@ -315,7 +340,8 @@ fn assemble(address: SocketAddr, options: &Options, work_dir: &WorkDir) -> (Arc<
     let sandboxes = Sandboxes::new(work_dir.path(), ids);
     let config = master::Config { id: master_id, host: hostname, port: address.port(), epoch_seconds };
     let containerizer = Containerizer::new(&options.containerizer, work_dir.path(), &libexec, address.port());
-    (Hub::new(Master::new(config), agents, containerizer, started), sandboxes)
+    let has_executor_tokens = !options.access.is_open();
+    (Hub::new(Master::new(config), agents, containerizer, started, has_executor_tokens), sandboxes)
 }
 
 /// What a slave does before it registers: `recover`, then `containers`, whose leftovers are destroyed.

@@ -1,6 +1,7 @@
 //! Asks one agent for its files and its state, whatever its version and under whichever address it answers.
 //!
-//! - **Addresses** are tried in turn until one connects; that one is remembered.
+//! - **Addresses** are tried in turn until one connects; that one is remembered. Where somebody listens who does not speak http
+//!   (or https), the other one is tried at once, if that is allowed.
 //! - **Names.** Mesos 0.24 has `/files/read.json` only, from 1.8 on there is `/files/read` only. A 404 may mean the name or the file, so
 //!   the first 404 is followed by a read without a path, which an agent that has the name answers with 400.
 //! - **Crowded sandboxes.** A listing of thousands of files is not worth two sizes: where it is too long, two reads that ask for
@@ -15,7 +16,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
-use proto::http::{Attempt, Client, Download, HttpError};
+use proto::http::{Attempt, Client, Download, HttpError, TlsFault};
 use proto::record::PULL_PROGRESS_FILE;
 use thiserror::Error;
 use url::Url;
@@ -24,12 +25,15 @@ use super::cursor::READ_BYTES;
 use super::files::{self, DecodeError, Read};
 use super::pace::FaultKind;
 use super::{Location, Stream};
+use crate::advice::{self, Peer};
+use crate::master::host_port;
 
 /// One agent.
 #[derive(Debug)]
 pub(super) struct Agent {
     client: Client,
     addresses: Vec<Url>,
+    may_change_scheme: bool,
     /// The agent's process id as a path.
     process: String,
     known: Mutex<Known>,
@@ -40,6 +44,8 @@ pub(super) struct Agent {
 struct Known {
     /// The address that connected.
     address: usize,
+    /// Whether agents speak the other of http and https than was expected.
+    has_other_scheme: bool,
     form: Option<Form>,
     /// Listings are too long.
     is_crowded: bool,
@@ -76,8 +82,14 @@ pub(super) struct Fault {
 
 impl Agent {
     pub(super) fn new(client: Client, location: &Location) -> Self {
-        let Location { agents, process, .. } = location;
-        Self { client, addresses: agents.clone(), process: process.clone(), known: Mutex::default() }
+        let Location { agents, may_change_scheme, process, .. } = location;
+        Self {
+            client,
+            addresses: agents.clone(),
+            may_change_scheme: *may_change_scheme,
+            process: process.clone(),
+            known: Mutex::default(),
+        }
     }
 
     /// The sizes of the files in `directory`.
@@ -187,12 +199,14 @@ impl Agent {
         let mut answer = None;
         for step in 0..self.addresses.len() {
             let address = (first + step) % self.addresses.len();
-            let mut url = self.addresses[address].clone();
-            url.set_path(path);
+            let base = &self.addresses[address];
+            let mut url = base.clone();
+            // A proxy may have the agent below a path of its own.
+            url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
             url.set_query((!query.is_empty()).then_some(query));
-            match fetch(url).await {
+            match self.by_any_scheme(url, &fetch).await {
                 // The first address is the one that a person knows; its error is the one to show.
-                Err(error @ (HttpError::Connect { .. } | HttpError::Request { .. })) => {
+                Err(error) if is_unreachable(&error) => {
                     answer.get_or_insert(error);
                 }
                 result => {
@@ -207,6 +221,31 @@ impl Agent {
             attempt: Attempt { what: "reach", url: "the agent".to_owned() },
             reason: "none of its addresses is known".to_owned(),
         }))
+    }
+
+    /// The answer to `url`, or to the same with the other of http and https.
+    async fn by_any_scheme<'a, T>(
+        &self,
+        url: Url,
+        fetch: impl Fn(Url) -> BoxFuture<'a, Result<T, HttpError>>,
+    ) -> Result<T, HttpError> {
+        let Some(other) = self.may_change_scheme.then(|| with_other_scheme(&url)).flatten() else {
+            return fetch(url).await;
+        };
+        let had_other = self.known().has_other_scheme;
+        let (usual, unusual) = if had_other { (other, url) } else { (url, other) };
+        let result = fetch(usual).await;
+        if !result.as_ref().is_err_and(is_of_another_scheme) {
+            return result;
+        }
+        match fetch(unusual).await {
+            // The address as it was says more.
+            Err(error) if is_unreachable(&error) || is_of_another_scheme(&error) => result,
+            other_result => {
+                self.known().has_other_scheme = !had_other;
+                other_result
+            }
+        }
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
@@ -232,10 +271,29 @@ impl From<HttpError> for Fault {
         let kind = match &error {
             HttpError::Status { status: 404, .. } => FaultKind::Missing,
             // 408 and 429 would be a proxy's.
+            HttpError::Unauthorized { .. } => FaultKind::Definite,
+            HttpError::Tls { fault, .. } if fault.is_final() => FaultKind::Definite,
             HttpError::Status { status: 400..=407 | 409..=428 | 501, .. } => FaultKind::Definite,
             _ => FaultKind::Unreachable,
         };
-        Self { kind, why: error.to_string() }
+        let from = |attempt: &Attempt| {
+            let agent = Url::parse(&attempt.url).map_or_else(|_| attempt.url.clone(), |url| host_port(&url));
+            format!("cannot read the task's output from the agent at {agent}")
+        };
+        let why = match &error {
+            HttpError::Unauthorized { attempt, shown } => {
+                format!("{}: {shown}; {}", from(attempt), advice::unauthorized(Peer::Agent, shown))
+            }
+            HttpError::Status { status: 403, attempt, body } => {
+                format!("{}: it forbids it (403 {body}); {}", from(attempt), advice::forbidden())
+            }
+            HttpError::Tls { attempt, fault } => match advice::tls(Peer::Agent, fault) {
+                Some(advice) => format!("{}: {fault}; {advice}", from(attempt)),
+                None => format!("{}: {fault}", from(attempt)),
+            },
+            other => other.to_string(),
+        };
+        Self { kind, why }
     }
 }
 
@@ -244,6 +302,28 @@ impl Fault {
     pub(super) fn senseless(what: impl Display) -> Self {
         Self { kind: FaultKind::Unreachable, why: format!("cannot understand the agent's answer: {what}") }
     }
+}
+
+/// Nobody is there, or not at this address.
+fn is_unreachable(error: &HttpError) -> bool {
+    matches!(error, HttpError::Connect { .. } | HttpError::Request { .. })
+}
+
+/// Somebody is there who does not speak this scheme: answers nonsense, or nothing.
+fn is_of_another_scheme(error: &HttpError) -> bool {
+    matches!(
+        error,
+        HttpError::Stream { .. }
+            | HttpError::Tls { fault: TlsFault::NotTls | TlsFault::OnlyTls | TlsFault::BrokenOff, .. }
+    )
+}
+
+fn with_other_scheme(url: &Url) -> Option<Url> {
+    let port = url.port_or_known_default()?;
+    let mut other = url.clone();
+    other.set_scheme(if url.scheme() == "https" { "http" } else { "https" }).ok()?;
+    other.set_port(Some(port)).ok()?;
+    Some(other)
 }
 
 fn is_missing(error: &HttpError) -> bool {

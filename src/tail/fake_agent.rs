@@ -113,6 +113,7 @@ impl FakeAgent {
     pub(super) fn location(&self) -> Location {
         Location {
             agents: vec![self.url.clone()],
+            may_change_scheme: false,
             process: "/slave(1)".to_owned(),
             agent_id: "A".to_owned(),
             framework_id: "F".to_owned(),
@@ -134,6 +135,8 @@ impl FakeAgent {
             let mut head = Vec::new();
             while !head.ends_with(b"\r\n\r\n") {
                 match connection.read_u8().await {
+                    // The beginning of a TLS handshake, which is no HTTP for an agent either.
+                    Ok(0x16) if head.is_empty() => return,
                     Ok(byte) => head.push(byte),
                     Err(_) => return,
                 }

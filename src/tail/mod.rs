@@ -47,8 +47,10 @@ pub use follow::follow;
 /// Where a sandbox is served, and under which names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
-    /// Base addresses of the agent in the order to try: by hostname, by ip. Only scheme, host and port.
+    /// Base addresses of the agent in the order to try: by hostname, by ip.
     pub agents: Vec<Url>,
+    /// Whether http may stand for https there and the other way round: nothing in the protocol says what an agent speaks.
+    pub may_change_scheme: bool,
     /// The agent's process id in paths: "/slave(1)".
     pub process: String,
     /// Agent.

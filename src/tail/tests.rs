@@ -401,6 +401,52 @@ async fn address_that_answers_is_found() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn agent_without_tls_behind_a_master_with_it_is_read_all_the_same() {
+    let agent = FakeAgent::start(Mesos::V1_11).await;
+    let mut location = Location { may_change_scheme: true, ..agent.location() };
+    location.agents[0].set_scheme("https").unwrap();
+    let rig = Rig::with(agent, location, false);
+    rig.agent.append("stdout", b"here");
+    rig.enter(Phase::Running).await;
+    rig.end(4, 0).await;
+    let done = rig.finish().await;
+    assert_eq!((done.stdout.as_slice(), done.lost()), (&b"here"[..], (None, None)));
+    assert!(done.notices().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_goes_by_http_where_it_may_not() {
+    let agent = FakeAgent::start(Mesos::V1_11).await;
+    let mut location = agent.location();
+    location.agents[0].set_scheme("https").unwrap();
+    let rig = Rig::with(agent, location, false);
+    rig.agent.append("stdout", b"here");
+    rig.enter(Phase::Running).await;
+    rig.end(4, 0).await;
+    let done = rig.finish().await;
+    assert!(done.requests.is_empty());
+    let lost = done.tailed.stdout.lost.unwrap();
+    assert_eq!(lost.bytes, Some(4));
+    assert!(lost.why.contains("broke the TLS handshake off") && lost.why.contains("--agent-url"), "{}", lost.why);
+}
+
+#[tokio::test(start_paused = true)]
+async fn agent_that_wants_credentials_is_named_with_the_options() {
+    let rig = Rig::running(Mesos::V1_11).await;
+    rig.agent.append("stdout", b"here");
+    rig.agent.world().outage = Some(Fault::Status(401));
+    rig.end(4, 0).await;
+    let agent = rig.agent.location().agents[0].authority().to_owned();
+    let done = rig.finish().await;
+    assert!(done.took < Duration::from_secs(5), "{:?}", done.took);
+    let lost = done.tailed.stdout.lost.unwrap();
+    assert_eq!(lost.bytes, Some(4));
+    for word in [agent.as_str(), "401", "--agent-principal", "--agent-secret-file"] {
+        assert!(lost.why.contains(word), "{word}: {}", lost.why);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn agent_of_which_no_address_is_known_is_told() {
     let agent = FakeAgent::start(Mesos::V1_11).await;
     let location = Location { agents: vec![], ..agent.location() };
@@ -485,7 +531,8 @@ async fn refusal_is_soon_given_up_after_the_end() {
     rig.end(1, 0).await;
     let done = rig.finish().await;
     assert!(done.took < Duration::from_secs(2), "{:?}", done.took);
-    assert!(done.tailed.stdout.lost.unwrap().why.ends_with("it answers 403 Forbidden: as told"));
+    let why = done.tailed.stdout.lost.unwrap().why;
+    assert!(why.ends_with("it forbids it (403 as told); ask the cluster's operator for the right"), "{why}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 //! An agent in small, for the executor of a command task: hands it the task, collects and acknowledges its statuses.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub(crate) struct Agent {
     port: u16,
     statuses: mpsc::Receiver<TaskStatus>,
+    subscriptions: mpsc::Receiver<call::Subscribe>,
     shared: Arc<Shared>,
     _until_dropped: tokio::sync::oneshot::Sender<()>,
 }
@@ -27,6 +29,8 @@ struct Shared {
     task: TaskInfo,
     statuses: mpsc::Sender<TaskStatus>,
     events: Mutex<Option<stream::UnboundedSender<Result<Bytes, std::io::Error>>>>,
+    acknowledges: AtomicBool,
+    subscriptions: Mutex<mpsc::Sender<call::Subscribe>>,
 }
 
 impl Agent {
@@ -37,14 +41,31 @@ impl Agent {
         let port = listener.local_addr().unwrap().port();
         let (sender, statuses) = mpsc::channel();
         let task = launch.task_info.clone().unwrap();
-        let shared = Arc::new(Shared { task, statuses: sender, events: Mutex::default() });
+        let (subscribed, subscriptions) = mpsc::channel();
+        let shared = Arc::new(Shared {
+            task,
+            statuses: sender,
+            events: Mutex::default(),
+            acknowledges: AtomicBool::new(true),
+            subscriptions: Mutex::new(subscribed),
+        });
         let (until_dropped, dropped) = tokio::sync::oneshot::channel();
         let state = shared.clone();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(serve(listener, state, dropped));
         });
-        Self { port, statuses, shared, _until_dropped: until_dropped }
+        Self { port, statuses, subscriptions, shared, _until_dropped: until_dropped }
+    }
+
+    /// From now on it takes statuses and says nothing, or acknowledges each again.
+    pub(crate) fn acknowledge(&self, acknowledges: bool) {
+        self.shared.acknowledges.store(acknowledges, Ordering::SeqCst);
+    }
+
+    /// The next subscription of an executor.
+    pub(crate) fn subscription(&self) -> call::Subscribe {
+        self.subscriptions.recv_timeout(LIMIT).expect("an executor subscribes")
     }
 
     /// What its executor finds in its environment.
@@ -78,6 +99,16 @@ impl Agent {
 }
 
 impl Shared {
+    fn take(&self, status: TaskStatus) {
+        let (task_id, uuid) = (status.task_id.clone(), status.uuid.clone().unwrap_or_default());
+        // A test that has seen enough does not listen.
+        let _ = self.statuses.send(status);
+        if self.acknowledges.load(Ordering::SeqCst) {
+            let acknowledged = Some(event::Acknowledged { task_id, uuid });
+            self.say(Event { r#type: Some(event::Type::Acknowledged as i32), acknowledged, ..Event::default() });
+        }
+    }
+
     fn say(&self, event: Event) {
         let record = recordio::encode(&event.encode_to_vec());
         // An executor that has gone does not listen.
@@ -103,18 +134,18 @@ async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
             *shared.events.lock().unwrap() = Some(sender);
             let subscribed = Some(event::Subscribed::default());
             shared.say(Event { r#type: Some(event::Type::Subscribed as i32), subscribed, ..Event::default() });
-            let launch = Some(event::Launch { task: shared.task.clone() });
-            shared.say(Event { r#type: Some(event::Type::Launch as i32), launch, ..Event::default() });
+            let subscribe = call.subscribe.unwrap_or_default();
+            if subscribe.unacknowledged_tasks.is_empty() {
+                // An executor that has the task already ignores it.
+                let launch = Some(event::Launch { task: shared.task.clone() });
+                shared.say(Event { r#type: Some(event::Type::Launch as i32), launch, ..Event::default() });
+            }
+            let _ = shared.subscriptions.lock().unwrap().send(subscribe.clone());
+            subscribe.unacknowledged_updates.into_iter().for_each(|update| shared.take(update.status));
             ([("content-type", "application/x-protobuf")], Body::from_stream(receiver)).into_response()
         }
         call::Type::Update => {
-            let status = call.update.unwrap().status;
-            let acknowledged =
-                event::Acknowledged { task_id: status.task_id.clone(), uuid: status.uuid.clone().unwrap_or_default() };
-            // A test that has seen enough does not listen.
-            let _ = shared.statuses.send(status);
-            let acknowledged = Some(acknowledged);
-            shared.say(Event { r#type: Some(event::Type::Acknowledged as i32), acknowledged, ..Event::default() });
+            shared.take(call.update.unwrap().status);
             StatusCode::ACCEPTED.into_response()
         }
         other => panic!("unexpected call {other:?}"),

@@ -169,7 +169,8 @@ fn memory_beyond_the_limit_is_the_named_cause_of_death() {
     container.launch(&launch);
     let end = container.wait();
     assert!(end.killed, "{end:?}");
-    assert!(end.message().starts_with("Memory limit of 64 MB reached"), "{end:?}");
+    assert!(end.message().starts_with("killed: memory limit 64 MB reached (peak 6"), "{end:?}");
+    assert!(end.message().ends_with(" MB): Container exited with status 137"), "{end:?}");
 }
 
 #[test]

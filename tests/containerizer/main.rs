@@ -4,14 +4,11 @@
 
 mod agent;
 mod executors;
-mod fetches;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod input;
 mod operator;
-mod pulls;
-mod registry;
+mod recovery;
 mod slave;
-mod spec;
 mod tasks;
 mod verbs;

@@ -25,9 +25,8 @@ fn destroy_ends_the_container_and_may_come_twice() {
     launch_lasting(&container);
     let wait = container.start_wait();
     container.destroy();
-    // Either of them clears away what is left.
-    assert_eq!(wait.finish().code, Some(0));
     assert!(slave.remembered().is_empty());
+    assert_eq!(wait.finish().code, Some(0));
     container.destroy();
     slave.container("never-launched").destroy();
 }
@@ -125,50 +124,6 @@ fn containers_lists_ours_of_this_slave_running_or_not_waited_for() {
 }
 
 #[test]
-fn recover_clears_away_what_nobody_can_ask_for() {
-    let slave = Slave::new();
-    slave.recover();
-    let container = slave.container("c1");
-    launch_lasting(&container);
-    container.kill_supervisor();
-    std::fs::create_dir(slave.state().join(".new-c2-1")).unwrap();
-    slave.recover();
-    // It still runs, so it is kept and listed.
-    assert_eq!((slave.remembered(), slave.containers()), (vec![container.id.clone()], vec![container.id.clone()]));
-    slave.stage.engine().remove(&container.name());
-    slave.recover();
-    slave.recover();
-    assert!(slave.remembered().is_empty());
-}
-
-#[test]
-fn a_container_outlives_its_killed_supervisor_and_wait_still_knows_its_code() {
-    let slave = Slave::new();
-    let container = slave.container("c1");
-    let (started, go) = (container.pipe("started"), container.pipe("go"));
-    container.launch(&container.custom_executor("echo > started; read x < go; exit 8"));
-    started.read();
-    container.kill_supervisor();
-    let wait = container.start_wait();
-    go.write("go");
-    assert_eq!(wait.finish().answer::<ecp::Termination>().status, Some(8 << 8));
-}
-
-#[test]
-fn a_task_without_its_supervisor_does_not_go_on() {
-    let slave = Slave::new();
-    let container = slave.container("t1");
-    let started = container.pipe("started");
-    let message = container.task("echo > /mnt/mesos/sandbox/started; sleep 1000");
-    let agent = Agent::new(&message);
-    container.launch_with(&message, &agent.variables());
-    started.read();
-    let wait = container.start_wait();
-    container.kill_supervisor();
-    assert_eq!(wait.finish().code, Some(0));
-}
-
-#[test]
 fn a_container_is_launched_once() {
     let slave = Slave::new();
     let container = slave.container("c1");
@@ -176,6 +131,15 @@ fn a_container_is_launched_once() {
     let again = container.try_launch(&container.custom_executor("true"), &[]);
     assert!(again.error().contains("it was launched before"), "{again:?}");
     container.destroy();
+}
+
+#[test]
+fn a_task_with_an_environment_that_is_no_executors_is_not_launched() {
+    let slave = Slave::new();
+    let container = slave.container("t1");
+    let ran = container.try_launch(&container.task("true"), &[("MESOS_SLAVE_PID", "nonsense".to_owned())]);
+    assert!(ran.error().contains("MESOS_SLAVE_PID"), "{ran:?}");
+    assert!(slave.remembered().is_empty());
 }
 
 #[test]

@@ -54,6 +54,27 @@ fn find(root: &Path, engine: &Engine) -> String {
     left
 }
 
+/// What the kernel shows of a process.
+pub(crate) struct Process {
+    /// To everybody.
+    pub(crate) arguments: String,
+    /// To its owner.
+    pub(crate) environment: Vec<String>,
+}
+
+/// Those that have the path in their environment or arguments.
+pub(super) fn processes_of(root: &Path) -> Vec<Process> {
+    let part = |pid: Pid, name: &str| {
+        let bytes = fs::read(format!("/proc/{}/{name}", pid.as_raw_nonzero())).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    let process = |(pid, _)| Process {
+        arguments: part(pid, "cmdline"),
+        environment: part(pid, "environ").split('\0').map(str::to_owned).collect(),
+    };
+    processes(root).into_iter().map(process).collect()
+}
+
 /// Processes that have the path in their environment or arguments. A zombie has neither, so it does not count.
 fn processes(root: &Path) -> Vec<(Pid, String)> {
     let own = std::process::id();

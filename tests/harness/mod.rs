@@ -83,7 +83,15 @@ impl Stage {
     /// With the stage's directories, and nothing that the machine or the user may have set.
     fn at_home(&self, mut command: Command) -> Command {
         command.env("TMPDIR", self.temporary()).env("HOME", self.root.path().join("home")).current_dir(self.files());
-        for foreign in ["MESOS_MASTER", "XDG_RUNTIME_DIR", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"] {
+        for foreign in [
+            "MESOS_MASTER",
+            "MESOS_PRINCIPAL",
+            "MESOS_SECRET_FILE",
+            "XDG_RUNTIME_DIR",
+            "XDG_STATE_HOME",
+            "XDG_CACHE_HOME",
+            "XDG_CONFIG_HOME",
+        ] {
             command.env_remove(foreign);
         }
         for name in std::env::vars_os().map(|(name, _)| name) {
@@ -124,6 +132,20 @@ impl Stage {
         ]);
         command.arg(binary).arg("--master=local").args(options).arg(IMAGE).args(cmd);
         Launch::new(self.at_home(command))
+    }
+
+    /// A file of the test that only its owner may read, and its path.
+    pub(crate) fn private_file(&self, name: &str, text: &str) -> String {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = self.files().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// The command lines and environments of the processes of this stage, as anybody with the right could read them.
+    pub(crate) fn processes(&self) -> Vec<leftovers::Process> {
+        leftovers::processes_of(self.root.path())
     }
 
     /// Waits until one container of this stage runs, and returns the engine's id of it.

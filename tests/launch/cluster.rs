@@ -1,5 +1,6 @@
 //! The embedded cluster: inside the launcher, with several agents, and in the foreground for others.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
@@ -66,6 +67,79 @@ fn a_port_that_is_taken_is_named() {
     let port = listener.local_addr().unwrap().port().to_string();
     let ended = stage.launcher(["local", "--port", &port]).run();
     ended.expect_code(125).expect_stdout("").expect_one_line(&[&port]);
+}
+
+/// Whoever can run programs on this machine reaches the cluster of a launcher, and cannot use it.
+#[test]
+fn the_cluster_of_a_launcher_is_its_own() {
+    const TOKEN: &str = "MESOS_EXECUTOR_AUTHENTICATION_TOKEN=";
+    let stage = Stage::new();
+    let launch =
+        stage.local(&["--format=json", "--verbose", "--verbose", "--verbose"], &["env; echo up; sleep 60"]).start();
+    let stdout = String::from_utf8(launch.wait_for_stdout("up")).unwrap();
+    assert!(!stdout.contains(TOKEN), "{stdout}");
+    let said = String::from_utf8(launch.wait_for_stderr("TASK_RUNNING")).unwrap();
+    let address = said.rsplit("127.0.0.1:").find_map(|rest| {
+        let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        (!port.is_empty()).then(|| format!("127.0.0.1:{port}"))
+    });
+    let address = address.unwrap_or_else(|| panic!("no address in {said}"));
+
+    let foreign = stage.launcher([&format!("--master={address}"), "--quiet", IMAGE, "echo mine"]).run();
+    foreign.expect_code(125).expect_stdout("").expect_one_line(&[&address, "401"]);
+
+    // The executor's token is the only one that leaves the launcher, by the environment of its processes.
+    let processes = stage.processes();
+    let tokens: BTreeSet<&str> = processes
+        .iter()
+        .flat_map(|process| &process.environment)
+        .filter_map(|variable| variable.strip_prefix(TOKEN))
+        .collect();
+    let token = tokens.first().unwrap_or_else(|| panic!("no token among {} processes", processes.len()));
+    assert_eq!((tokens.len(), token.len()), (1, 64), "{tokens:?}");
+    assert!(processes.iter().all(|process| !process.arguments.contains(token)));
+    let container = stage.engine().inspect(&stage.running_container()).to_string();
+    assert!(!container.contains(token), "{container}");
+
+    launch.interrupt();
+    let ended = launch.finish();
+    assert!(!ended.said().contains(token), "{}", ended.said());
+}
+
+#[test]
+fn a_cluster_in_the_foreground_lets_in_whom_it_is_told_to() {
+    let stage = Stage::new();
+    let secret = stage.private_file("secret", "canary\n");
+    let both = stage.private_file("both", r#"{"principal": "ada", "secret": "canary"}"#);
+    let wrong = stage.private_file("wrong", "wr0ng");
+    let (cluster, address) = start_cluster(&stage, &["--principal=ada", &format!("--secret-file={secret}")]);
+    let master = format!("--master={address}");
+    let run = |words: &[&str]| {
+        let words = [&[master.as_str(), "--quiet"], words, &[IMAGE, "echo hello; exit 6"]].concat();
+        stage.launcher(words).run()
+    };
+    let right = format!("--secret-file={secret}");
+    run(&["--principal=ada", &right]).expect_code(6).expect_stdout("hello\n").expect_stderr("");
+    run(&[&format!("--secret-file={both}")]).expect_code(6).expect_stdout("hello\n").expect_stderr("");
+    let missing = run(&[]);
+    missing.expect_code(125).expect_stdout("").expect_one_line(&[&address, "401", "--principal", "--secret-file"]);
+    let refused = run(&["--principal=ada", &format!("--secret-file={wrong}")]);
+    refused.expect_code(125).expect_one_line(&[&address, "\"ada\"", "401", "--secret-file"]);
+    let refused = run(&["--principal=eve", &right]);
+    refused.expect_code(125).expect_one_line(&[&address, "\"eve\"", "401"]);
+
+    cluster.interrupt();
+    let ended = cluster.finish();
+    ended.expect_stderr("");
+    assert!(!ended.said().contains("canary"), "{}", ended.said());
+}
+
+#[test]
+fn an_open_cluster_says_so() {
+    let stage = Stage::new();
+    let (cluster, address) = start_cluster(&stage, &[]);
+    cluster.interrupt();
+    cluster.finish().expect_one_line(&["every user of this machine", &address, "--secret-file"]);
 }
 
 /// `launch-container local` on a free port, and its address as HOST:PORT.

@@ -1,46 +1,25 @@
 //! `destroy`: ends a container and forgets it. May come twice, and for a container that nobody knows.
+//!
+//! Its supervisor ends it, with the engine or without: an engine that hangs costs seconds. Where there is no supervisor, or none
+//! that ends, that is done here.
 
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
-use super::{Context, Problem, block_on};
-use crate::config::Config;
-use crate::hooks::Hook;
+use super::{Context, Problem};
 use crate::store::{ContainerId, StateDirectory};
 
 pub(super) fn run(context: &Context<'_>, id: &ContainerId) -> Result<(), Problem> {
     let directory = context.store.container(id);
-    let is_removed = directory.exists() && {
+    if directory.is_forgotten() {
+        // An earlier one has left only the removal to do, and that is being done or comes with the next recovery.
+        return Ok(());
+    }
+    if directory.exists() {
         stop_supervisor(&directory)?;
-        // What a supervisor recorded of its end tells whether it could remove the container.
-        let has_ended = directory.result().is_ok_and(|result| result.is_some());
-        has_ended && directory.state().is_ok_and(|state| state.is_some_and(|state| state.docker_id.is_none()))
-    };
-    if !is_removed {
-        block_on(async {
-            let engine = context.engine()?;
-            for ours in engine.list_ours(&context.work_directory_label(), Some(id)).await? {
-                engine.remove(&ours.docker_id).await?;
-            }
-            hook(context, &directory).await;
-            Ok(())
-        })?;
     }
-    Ok(directory.remove()?)
-}
-
-/// Where the supervisor could not run it.
-async fn hook(context: &Context<'_>, directory: &StateDirectory) {
-    let is_due = directory.state().is_ok_and(|state| state.is_some_and(|state| state.is_hooked));
-    let Some(launch) = is_due.then(|| directory.launch().ok()).flatten() else { return };
-    let ran = match Config::load(context.environment) {
-        Ok(config) => Hook::Destroy.run(&launch, &config).await.map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
-    if let Err(error) = ran {
-        eprintln!("docker-containerizer: the container is destroyed, but: {error}");
-    }
+    context.let_go(id, &directory)
 }
 
 /// Has the supervisor end its container and itself, and ends it where it does not.

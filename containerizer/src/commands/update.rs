@@ -2,7 +2,8 @@
 //!
 //! From 0.20 on a terminal status waits for it, and from 0.22 on its failure destroys the container. So it is quick,
 //! succeeds for what has just ended, and does not fail for an engine that is away. What was applied is remembered, and what
-//! comes before the container is there is applied at its creation.
+//! comes before the container is there is applied at its creation. An update that is killed leaves a note, so that the next one
+//! tells the engine even what it may know already.
 
 use proto::mesos::Resource;
 
@@ -23,14 +24,18 @@ pub(super) fn run(context: &Context<'_>, id: &ContainerId, resources: &[Resource
 fn change(context: &Context<'_>, directory: &StateDirectory, resources: &[Resource]) -> Result<(), Problem> {
     // Without a state it was never launched, or is gone again.
     let Some(state) = directory.state()? else { return Ok(()) };
-    let Some(limits) = Limits::of_update(resources, state.overhead) else { return Ok(()) };
+    let Some(limits) = Limits::of_update(resources, state.overhead, state.is_cpu_limited) else { return Ok(()) };
     directory.with_limits(|before| {
         // The supervisor may have created the container while this waited for its turn.
         let state = directory.state()?.unwrap_or(state);
         let current = before.unwrap_or(state.limits);
         let limits = safe(limits, current, &state);
         let is_applied = match &state.docker_id {
-            Some(docker_id) if limits != current && directory.result()?.is_none() => {
+            // After an update that was killed, nobody knows what the engine was told.
+            Some(docker_id)
+                if (limits != current || directory.is_update_unfinished()) && directory.result()?.is_none() =>
+            {
+                directory.begin_update()?;
                 apply(context, docker_id, limits, &state)?
             }
             // Creation will see to it, or it is too late.
@@ -75,7 +80,7 @@ mod tests {
         std::fs::write(directory.path().join("memory.current"), "100\n").unwrap();
         let cgroups = Some(Cgroups::V2 { path: directory.path().to_owned() });
         let state = State { cgroups, ..State::default() };
-        let of = |bytes| Limits { cpu_shares: Some(2), memory_bytes: Some(bytes) };
+        let of = |bytes| Limits { cpu_shares: Some(2), memory_bytes: Some(bytes), cpu_quota: None };
         assert_eq!(safe(of(99), of(200), &state), of(200));
         assert_eq!(safe(of(100), of(200), &state), of(100));
         assert_eq!(safe(of(99), of(50), &state), of(99));

@@ -13,5 +13,5 @@ pub(super) fn run(context: &Context<'_>, id: &ContainerId) -> Result<ResourceSta
     }
     let state = directory.state()?.unwrap_or_default();
     let limits = directory.limits()?.unwrap_or(state.limits);
-    Ok(usage::statistics(state.cgroups.as_ref(), limits))
+    Ok(usage::statistics(state.cgroups.as_ref(), state.init.as_ref(), limits))
 }

@@ -18,8 +18,8 @@ use rustix::fs::{FlockOperation, flock};
 use super::{Context, Problem, answer, block_on};
 use crate::docker::{Engine, Inspection};
 use crate::environment::Environment;
-use crate::lifecycle::{Cause, Ending};
-use crate::store::{ContainerId, StateDirectory};
+use crate::lifecycle::{Cause, Ending, Shortage};
+use crate::store::{ContainerId, Ended, StateDirectory};
 
 pub(super) fn run(context: &Context<'_>, id: &ContainerId) -> Result<(), Problem> {
     let directory = context.store.container(id);
@@ -35,18 +35,38 @@ pub(super) fn run(context: &Context<'_>, id: &ContainerId) -> Result<(), Problem
     } else {
         exit_with_reader();
     }
-    directory.wait_until_released(None)?;
-    let ended = directory.result()?;
-    if ended.is_none() {
-        // The supervisor was killed. Without it a command task has no executor and must not go on.
-        let termination = block_on(orphan(context, id, is_command_task))?;
-        if !answers_at_once {
-            final_answer(&termination)?;
-        }
-    } else if !answers_at_once {
-        final_answer(&ended.map_or_else(neutral, |ended| termination(&ended.ending)))?;
+    let termination = match until_recorded(context, &directory)? {
+        Some(ended) => termination(&ended.ending),
+        // Nobody could watch it. Without a supervisor a command task has no executor and must not go on.
+        None if directory.exists() => block_on(orphan(context, id, is_command_task))?,
+        None => termination(&unknown("it was destroyed")),
+    };
+    if !answers_at_once {
+        final_answer(&termination)?;
     }
-    Ok(directory.remove_if_last(reader)?)
+    if directory.is_last(&reader) {
+        context.let_go(id, &directory)?;
+    }
+    Ok(())
+}
+
+/// Waits until no supervisor has anything to do any more; one that was killed gets a successor. `None` when there is no result.
+fn until_recorded(context: &Context<'_>, directory: &StateDirectory) -> Result<Option<Ended>, Problem> {
+    for _ in 0..SUCCESSORS {
+        // It was destroyed meanwhile.
+        if !directory.exists() {
+            return Ok(None);
+        }
+        directory.wait_until_released(None)?;
+        if directory.is_forgotten() || !directory.needs_supervisor().unwrap_or(true) {
+            break;
+        }
+        if let Err(problem) = context.succeed(directory) {
+            tracing::warn!(%problem, "there is no new supervisor");
+            break;
+        }
+    }
+    Ok(directory.result().unwrap_or_default())
 }
 
 /// After it the slave closes its end of the pipe, which is no reason to leave before the work is done.
@@ -56,7 +76,7 @@ fn final_answer(termination: &Termination) -> Result<(), Problem> {
 }
 
 fn is_over(directory: &StateDirectory) -> Result<bool, Problem> {
-    Ok(directory.owner()?.is_none())
+    Ok(directory.owner()?.is_none() && directory.result()?.is_some())
 }
 
 /// For a container that only the engine remembers.
@@ -125,10 +145,16 @@ fn termination(ending: &Ending) -> Termination {
             let reason = (*code != 0).then_some(Reason::ExecutorTerminated);
             (format!("Container exited with status {code}"), *code, ending.was_stopped, reason)
         }
-        Cause::OutOfMemory { code, limit_bytes } => {
-            let message =
-                format!("Memory limit of {} MB reached: container exited with status {code}", limit_bytes >> 20);
-            (message, *code, true, Some(Reason::ContainerLimitationMemory))
+        Cause::OutOfMemory { code, shortage, .. } => {
+            let text = ending.cause.memory_text().unwrap_or_default();
+            let reason = if *shortage == Shortage::Host {
+                Reason::ExecutorTerminated
+            } else {
+                Reason::ContainerLimitationMemory
+            };
+            // An executor that went well on without the process that was killed has ended well.
+            let has_failed = *code != 0;
+            (format!("{text}: Container exited with status {code}"), *code, has_failed, has_failed.then_some(reason))
         }
         Cause::NotStarted { message } => (message.clone(), 1, true, Some(Reason::ContainerLaunchFailed)),
         Cause::Unknown { message } => (message.clone(), 1, true, Some(Reason::ExecutorTerminated)),
@@ -197,6 +223,8 @@ fn exit_with_reader() {
 }
 
 static IS_ANSWERING: AtomicBool = AtomicBool::new(false);
+/// A supervisor that is killed again and again is somebody's will.
+const SUCCESSORS: u32 = 100;
 /// What libprocess starts at least.
 const MIN_WORKERS: usize = 8;
 
@@ -217,9 +245,22 @@ mod tests {
         assert_eq!((good.killed, good.state, good.reasons.len()), (false, None, 0));
         let stopped = of(Cause::Exited { code: 143 }, true);
         assert_eq!((stopped.killed, stopped.status), (true, Some(15)));
-        let starved = of(Cause::OutOfMemory { code: 137, limit_bytes: 64 << 20 }, false);
-        assert!(starved.killed && starved.message.is_some_and(|message| message.starts_with("Memory limit of 64 MB")));
+        let short = |code, shortage| Cause::OutOfMemory { code, limit_bytes: 64 << 20, peak_bytes: None, shortage };
+        let starved = of(short(137, Shortage::OwnLimit), false);
+        assert_eq!((starved.killed, starved.status), (true, Some(9)));
+        assert_eq!(
+            starved.message.as_deref(),
+            Some("killed: memory limit 64 MB reached: Container exited with status 137")
+        );
         assert_eq!(starved.reasons, [Reason::ContainerLimitationMemory as i32]);
+        let survived = of(short(0, Shortage::OwnLimitOfChild), false);
+        assert_eq!((survived.killed, survived.state, survived.status), (false, None, Some(0)));
+        assert!(survived.message().starts_with("a child process was killed"));
+        let host = of(short(137, Shortage::Host), false);
+        assert_eq!((host.killed, host.reasons), (true, vec![Reason::ExecutorTerminated as i32]));
+        let lost = of(Cause::Unknown { message: "nobody knows".into() }, false);
+        assert_eq!((lost.killed, lost.state), (true, Some(TaskState::TaskFailed as i32)));
+        assert_ne!(lost.status, Some(0));
         let never = of(Cause::NotStarted { message: "no image".into() }, false);
         assert_eq!((never.message.as_deref(), never.state), (Some("no image"), Some(TaskState::TaskFailed as i32)));
     }

@@ -76,6 +76,8 @@ pub struct Config {
     pub pid: Option<u32>,
     /// The task of an executor that died and that this one continues; its container may run already.
     pub resumed_task: Option<TaskInfo>,
+    /// What that executor still owed; `None`: all of the task is to be told.
+    pub resumed_owed: Option<call::Subscribe>,
     /// Of update uuids and back-off jitter; must differ between processes.
     pub seed: u64,
 }
@@ -95,6 +97,7 @@ impl Config {
             container_id: None,
             pid: None,
             resumed_task: None,
+            resumed_owed: None,
             seed,
         }
     }
@@ -259,12 +262,37 @@ impl Executor {
             config,
         };
         if let Some(task) = executor.config.resumed_task.take() {
-            executor.updates.add_task(task.clone());
-            executor.task = Some(Box::new(task));
-            executor.phase = Phase::Starting;
-            executor.effects.push(Effect::Container(lifecycle::Command::Start));
+            executor.resume(now, task);
         }
         executor
+    }
+
+    fn resume(&mut self, now: Now, task: TaskInfo) {
+        match self.config.resumed_owed.take() {
+            None => self.updates.add_task(task.clone()),
+            Some(owed) => {
+                owed.unacknowledged_tasks.into_iter().for_each(|task| self.updates.add_task(task));
+                owed.unacknowledged_updates.into_iter().for_each(|update| self.updates.add(update.status));
+            }
+        }
+        self.task = Some(Box::new(task));
+        self.terminal = self.updates.terminal().cloned().map(Box::new);
+        if self.terminal.is_some() {
+            self.phase = Phase::Reporting { until: now.monotonic + self.report_limit };
+            return;
+        }
+        self.phase = Phase::Starting;
+        self.effects.push(Effect::Container(lifecycle::Command::Start));
+    }
+
+    /// What a successor would have to know, should this one be killed; it changes with every change of [`Executor::owed_version`].
+    pub fn owed(&self) -> call::Subscribe {
+        self.updates.owed()
+    }
+
+    /// Changes with what is owed.
+    pub fn owed_version(&self) -> u64 {
+        self.updates.version()
     }
 
     /// Takes one input; the effects are to be done in order.
@@ -455,6 +483,10 @@ impl Executor {
 
     fn report_running(&mut self, now: Now, started: &Started) {
         let Some(task) = &self.task else { return };
+        // The one before us may have told it. Where it was acknowledged, it is told twice, which says nothing new.
+        if self.updates.has(TaskState::TaskRunning) {
+            return;
+        }
         let told = self.subscribed.as_ref().and_then(|subscribed| subscribed.container_id.clone());
         let configured = || self.config.container_id.clone().map(|value| ContainerId { value, parent: None });
         let container_id = told.or_else(configured);

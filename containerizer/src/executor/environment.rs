@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use proto::secret::Secret;
 use url::Url;
 
 /// The agent's words to its executor.
@@ -26,7 +27,7 @@ pub struct Environment {
     /// MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD, 5 seconds unless set: then the agent destroys the container itself.
     pub shutdown_grace_period: Duration,
     /// MESOS_EXECUTOR_AUTHENTICATION_TOKEN.
-    pub token: Option<Token>,
+    pub token: Option<Secret>,
     /// Whether the agent speaks TLS (LIBPROCESS_SSL_ENABLED, SSL_ENABLED).
     pub is_tls: bool,
     /// Whether the agent takes v1 executor calls as it should: from 0.28 on, which gives itself away by
@@ -70,7 +71,7 @@ impl Environment {
             recovery_timeout: duration("MESOS_RECOVERY_TIMEOUT", Duration::from_secs(15 * 60))?,
             subscription_backoff_max: duration("MESOS_SUBSCRIPTION_BACKOFF_MAX", Duration::from_secs(2))?,
             shutdown_grace_period: duration("MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD", Duration::from_secs(5))?,
-            token: lookup("MESOS_EXECUTOR_AUTHENTICATION_TOKEN").filter(|token| !token.is_empty()).map(Token),
+            token: lookup("MESOS_EXECUTOR_AUTHENTICATION_TOKEN").filter(|token| !token.is_empty()).map(Secret::new),
             is_tls: flag("LIBPROCESS_SSL_ENABLED")? || flag("SSL_ENABLED")?,
             has_v1_api: lookup("MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD").is_some(),
             libprocess_ip: address("LIBPROCESS_IP")?,
@@ -116,16 +117,6 @@ impl std::str::FromStr for Pid {
 impl fmt::Display for Pid {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}@{}:{}", self.id, self.host, self.port)
-    }
-}
-
-/// A bearer token; never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Token(pub String);
-
-impl fmt::Debug for Token {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Token(..)")
     }
 }
 

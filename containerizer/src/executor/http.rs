@@ -31,7 +31,7 @@ impl Http {
     /// # Errors
     /// When there can be no client.
     pub fn new(environment: &Environment) -> Result<Self, HttpError> {
-        let bearer_token = environment.token.as_ref().map(|token| token.0.clone());
+        let bearer_token = environment.token.clone();
         let client = Client::new(ClientOptions { bearer_token, ..ClientOptions::default() })?;
         Ok(Self { client, url: environment.api_url(), stream: Stream::Closed, sending: None })
     }
@@ -119,6 +119,8 @@ fn may_pass(error: &HttpError) -> bool {
         HttpError::Options { .. }
         | HttpError::Request { .. }
         | HttpError::Redirect { .. }
+        | HttpError::Tls { .. }
+        | HttpError::Unauthorized { .. }
         | HttpError::NotMesos { .. }
         | HttpError::TooLarge { .. }
         | HttpError::Decode { .. } => false,

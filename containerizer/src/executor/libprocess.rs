@@ -79,9 +79,12 @@ enum Heard {
 impl Libprocess {
     /// Opens the port at which the agent will speak; says nothing yet.
     ///
+    /// With a `port` it takes the place of an executor that listened there and was killed: the agent knows it, and will ask for
+    /// its reconnection there when it is started again.
+    ///
     /// # Errors
     /// When no port can be opened, or the agent speaks TLS.
-    pub async fn new(environment: &Environment) -> Result<Self, LibprocessError> {
+    pub async fn new(environment: &Environment, port: Option<u16>) -> Result<Self, LibprocessError> {
         let agent = environment.agent_pid.clone();
         if environment.is_tls {
             return Err(LibprocessError::Tls { agent });
@@ -93,7 +96,7 @@ impl Libprocess {
                 .map_err(|source| LibprocessError::NoRoute { agent: agent.clone(), source })?,
         };
         let listen = |source| LibprocessError::Listen { ip, source };
-        let listener = TcpListener::bind((ip, 0)).await.map_err(listen)?;
+        let listener = TcpListener::bind((ip, port.unwrap_or(0))).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let told = SocketAddr::new(environment.libprocess_advertise_ip.unwrap_or(address.ip()), address.port());
         let own = format!("executor(1)@{told}").parse().expect("a socket address is the address of a pid");
@@ -110,12 +113,17 @@ impl Libprocess {
             ear,
             link: None,
             links_opened: 0,
-            registered: None,
+            registered: port.map(|_| Box::default()),
             orphan: None,
             reconnect: None,
             ready: VecDeque::new(),
             background,
         })
+    }
+
+    /// Where the agent's messages are heard.
+    pub(super) fn port(&self) -> u16 {
+        self.own.port
     }
 
     /// Registers; again only when the agent asks for it.

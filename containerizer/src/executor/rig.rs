@@ -5,9 +5,10 @@
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::core::Finished;
+use super::core::{Config, Finished};
 use super::environment::Environment;
 use super::run;
+use super::wire::Wire;
 use crate::lifecycle::{Cause, Command, Ending, Event, Started};
 
 /// The executor, and the far ends of its channels.
@@ -29,8 +30,11 @@ impl Rig {
                 std::future::pending().await
             }
         };
-        let executor =
-            tokio::spawn(async move { run::run(environment, to_owner, from_owner, terminated).await.unwrap() });
+        let config = Config::new(&environment, run::new_seed());
+        let executor = tokio::spawn(async move {
+            let wire = Wire::new(&environment, None).await.unwrap();
+            run::run_core(config, wire, |_| {}, |_| {}, to_owner, from_owner, terminated).await
+        });
         Self { commands, events, terminate: Some(terminate), executor }
     }
 

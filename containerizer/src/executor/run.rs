@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use proto::executor::call::Subscribe;
 use proto::mesos::TaskInfo;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -11,6 +12,40 @@ use super::core::{Config, Effect, Executor, Finished, Input, Now};
 use super::environment::Environment;
 use super::wire::{Wire, WireError};
 use crate::lifecycle::{Cause, Command, Ending, Event, Started};
+
+/// What outlives an executor that is killed, and lets another go on in its place.
+pub struct Memory {
+    /// Where the one before listened for its agent; that is where the agent looks for it.
+    pub port: Option<u16>,
+    /// What the one before was at; `None` for the first, and for one that had not got its task.
+    pub resumed: Option<Resumed>,
+    /// Hears what the next would have to know, before anything follows from it.
+    pub note: Box<dyn FnMut(Note<'_>)>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { port: None, resumed: None, note: Box::new(|_| {}) }
+    }
+}
+
+/// An executor's task, and what its agent had not acknowledged.
+#[derive(Debug, Clone)]
+pub struct Resumed {
+    /// The only one.
+    pub task: Box<TaskInfo>,
+    /// As a subscription carries it.
+    pub owed: Subscribe,
+}
+
+/// What the next executor would have to know.
+#[derive(Debug, Clone, Copy)]
+pub enum Note<'a> {
+    /// Where this one listens for its agent.
+    Port(u16),
+    /// All that its agent has not acknowledged.
+    Owed(&'a Subscribe),
+}
 
 /// Is the executor of a command task until its end is acknowledged by the agent.
 ///
@@ -21,23 +56,32 @@ use crate::lifecycle::{Cause, Command, Ending, Event, Started};
 /// When there can be no connection to any agent. An agent that refuses or vanishes is no error here: see [`Finished`].
 pub async fn run(
     environment: Environment,
+    memory: Memory,
     commands: mpsc::Sender<Command>,
     events: mpsc::Receiver<Event>,
     terminate: impl Future<Output = ()>,
 ) -> Result<Finished, ExecutorError> {
-    let config = Config { pid: Some(std::process::id()), ..Config::new(&environment, new_seed()) };
-    let wire = Wire::new(&environment).await?;
-    Ok(run_core(config, wire, |_| {}, commands, events, terminate).await)
+    let Memory { port, resumed, mut note } = memory;
+    let (resumed_task, resumed_owed) = resumed.map(|resumed| (*resumed.task, resumed.owed)).unzip();
+    let own = Config::new(&environment, new_seed());
+    let config = Config { pid: Some(std::process::id()), resumed_task, resumed_owed, ..own };
+    let wire = Wire::new(&environment, port).await?;
+    if let Some(port) = wire.port() {
+        note(Note::Port(port));
+    }
+    Ok(run_core(config, wire, |_| {}, |owed| note(Note::Owed(owed)), commands, events, terminate).await)
 }
 
 /// As [`run`], with all that can be configured, and with the wire chosen.
 ///
 /// `on_task` hears the task once, before `Command::Start` or a stop because of a kill: for an owner that does not know its
-/// container from elsewhere. A `Command::Stop` may come without any task; it is answered by an end, too.
+/// container from elsewhere. `on_owed` hears what the agent has not acknowledged whenever that changes, before anything
+/// follows from it. A `Command::Stop` may come without any task; it is answered by an end, too.
 pub async fn run_core(
     config: Config,
     mut wire: Wire,
     mut on_task: impl FnMut(TaskInfo),
+    mut on_owed: impl FnMut(&Subscribe),
     commands: mpsc::Sender<Command>,
     events: mpsc::Receiver<Event>,
     terminate: impl Future<Output = ()>,
@@ -49,8 +93,14 @@ pub async fn run_core(
     let mut terminate = std::pin::pin!(terminate);
     let mut is_terminated = false;
     let mut input = Input::Tick;
+    let mut told_version = 0;
     loop {
-        for effect in executor.handle(now(), input) {
+        let effects = executor.handle(now(), input);
+        if executor.owed_version() != told_version {
+            told_version = executor.owed_version();
+            on_owed(&executor.owed());
+        }
+        for effect in effects {
             match effect {
                 Effect::Subscribe(call) => wire.subscribe(*call),
                 Effect::Send(call) => wire.send(*call),

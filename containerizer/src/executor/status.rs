@@ -10,7 +10,7 @@ use proto::mesos::task_status::Reason;
 use proto::mesos::{ContainerId, ContainerStatus, NetworkInfo, TaskInfo, TaskState};
 use proto::record::TaskRecord;
 
-use crate::lifecycle::{Cause, Ending, Started};
+use crate::lifecycle::{Cause, Ending, Shortage, Started};
 
 /// Why the executor asked for the end of the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,21 +48,26 @@ pub(super) fn outcome(ending: &Ending, stop: Option<StopReason>) -> Outcome {
 }
 
 fn own_outcome(cause: &Cause) -> Outcome {
-    let message = plain_message(cause);
+    let message = told_message(cause);
     match cause {
         Cause::Exited { code: 0 } | Cause::OutOfMemory { code: 0, .. } => {
             Outcome { state: TaskState::TaskFinished, reason: None, message }
         }
         Cause::Exited { .. } | Cause::Unknown { .. } => Outcome { state: TaskState::TaskFailed, reason: None, message },
-        Cause::OutOfMemory { limit_bytes, .. } => Outcome {
-            state: TaskState::TaskFailed,
-            reason: Some(Reason::ContainerLimitationMemory),
-            message: format!("Memory limit of {} reached: {message}", megabytes(*limit_bytes)),
-        },
+        Cause::OutOfMemory { shortage, .. } => {
+            // No reason of Mesos' means the host's own want.
+            let reason = (*shortage != Shortage::Host).then_some(Reason::ContainerLimitationMemory);
+            Outcome { state: TaskState::TaskFailed, reason, message }
+        }
         Cause::NotStarted { .. } => {
             Outcome { state: TaskState::TaskFailed, reason: Some(Reason::ContainerLaunchFailed), message }
         }
     }
+}
+
+fn told_message(cause: &Cause) -> String {
+    let message = plain_message(cause);
+    cause.memory_text().map_or_else(|| message.clone(), |text| format!("{text}: {message}"))
 }
 
 fn plain_message(cause: &Cause) -> String {
@@ -72,18 +77,13 @@ fn plain_message(cause: &Cause) -> String {
     }
 }
 
-fn megabytes(bytes: u64) -> String {
-    const MEGABYTE: u64 = 1 << 20;
-    if bytes.is_multiple_of(MEGABYTE) { format!("{} MB", bytes / MEGABYTE) } else { format!("{bytes} bytes") }
-}
-
 /// The record for `TaskStatus.data` of the terminal update.
 pub(super) fn record(ending: &Ending) -> TaskRecord {
     let (exit_code, error) = match &ending.cause {
         Cause::Exited { code } | Cause::OutOfMemory { code, .. } => (Some(*code), None),
         Cause::NotStarted { message } | Cause::Unknown { message } => (None, Some(message.clone())),
     };
-    let oom_killed = matches!(ending.cause, Cause::OutOfMemory { .. });
+    let oom_killed = matches!(ending.cause, Cause::OutOfMemory { shortage: Shortage::OwnLimit, .. });
     let started = ending.started.as_ref();
     TaskRecord {
         version: TaskRecord::VERSION,
@@ -91,6 +91,7 @@ pub(super) fn record(ending: &Ending) -> TaskRecord {
         // 128+n may also be an exit code; only the kernel's own kill for memory is certain.
         signal: (oom_killed && exit_code == Some(137)).then_some(9),
         oom_killed,
+        memory: ending.cause.memory_text(),
         image_id: started.and_then(|started| started.image_id.clone()),
         container: started.map(|started| started.docker_id.clone()),
         started_at: started.map(|started| started.started_at),
@@ -142,7 +143,9 @@ mod tests {
 
     #[test]
     fn every_cause_has_its_state_reason_and_words() {
-        let oom = |code| Cause::OutOfMemory { code, limit_bytes: 256 << 20 };
+        let short =
+            |code, shortage| Cause::OutOfMemory { code, limit_bytes: 256 << 20, peak_bytes: Some(256 << 20), shortage };
+        let oom = |code| short(code, Shortage::OwnLimit);
         let lost = || Cause::Unknown { message: "the engine lost the exit code".to_owned() };
         let absent = || Cause::NotStarted { message: "image \"x\" not found".to_owned() };
         let requested = Some(StopReason::Requested);
@@ -158,8 +161,11 @@ mod tests {
             (Cause::Exited { code: 137 }, limit, true, TaskState::TaskFailed, Some(Reason::MaxCompletionTimeReached),
                 "Maximum completion time of 10s reached: Container exited with status 137"),
             (oom(137), None, false, TaskState::TaskFailed, Some(Reason::ContainerLimitationMemory),
-                "Memory limit of 256 MB reached: Container exited with status 137"),
-            (oom(0), None, false, TaskState::TaskFinished, None, "Container exited with status 0"),
+                "killed: memory limit 256 MB reached (peak 256.0 MB): Container exited with status 137"),
+            (short(0, Shortage::OwnLimitOfChild), None, false, TaskState::TaskFinished, None,
+                "a child process was killed: memory limit 256 MB reached (peak 256.0 MB): Container exited with status 0"),
+            (short(137, Shortage::Host), None, false, TaskState::TaskFailed, None,
+                "killed: the host ran out of memory, memory limit 256 MB not reached (peak 256.0 MB): Container exited with status 137"),
             (absent(), None, false, TaskState::TaskFailed, Some(Reason::ContainerLaunchFailed), "image \"x\" not found"),
             (absent(), requested, true, TaskState::TaskKilled, None, "image \"x\" not found"),
             (lost(), None, false, TaskState::TaskFailed, None, "the engine lost the exit code"),
@@ -174,8 +180,12 @@ mod tests {
     fn the_record_tells_a_signal_only_where_it_is_certain() {
         let killed = record(&ending(Cause::Exited { code: 137 }, false));
         assert_eq!((killed.exit_code, killed.signal, killed.oom_killed), (Some(137), None, false));
-        let oom = record(&ending(Cause::OutOfMemory { code: 137, limit_bytes: 1 }, false));
+        let oom = record(&ending(
+            Cause::OutOfMemory { code: 137, limit_bytes: 1, peak_bytes: None, shortage: Shortage::OwnLimit },
+            false,
+        ));
         assert_eq!((oom.exit_code, oom.signal, oom.oom_killed), (Some(137), Some(9), true));
+        assert_eq!(oom.memory.as_deref(), Some("killed: memory limit 1 bytes reached"));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use proto::executor::call;
-use proto::mesos::{TaskInfo, TaskStatus};
+use proto::mesos::{TaskInfo, TaskState, TaskStatus};
 
 /// What is owed, oldest first.
 #[derive(Debug, Default)]
@@ -14,6 +14,7 @@ pub(super) struct Updates {
     tasks: Vec<TaskInfo>,
     owed: VecDeque<Owed>,
     in_flight: Option<Vec<u8>>,
+    version: u64,
 }
 
 #[derive(Debug)]
@@ -26,11 +27,40 @@ impl Updates {
     /// A task was accepted; it counts as unacknowledged until one of its updates is acknowledged.
     pub(super) fn add_task(&mut self, task: TaskInfo) {
         self.tasks.push(task);
+        self.version += 1;
     }
 
     /// Owes `status`, which has a uuid.
     pub(super) fn add(&mut self, status: TaskStatus) {
         self.owed.push_back(Owed { status, was_sent: false });
+        self.version += 1;
+    }
+
+    /// Whether one with this state is owed.
+    pub(super) fn has(&self, state: TaskState) -> bool {
+        self.owed.iter().any(|owed| owed.status.state() == state)
+    }
+
+    /// A terminal one that is owed.
+    pub(super) fn terminal(&self) -> Option<&TaskStatus> {
+        let is_terminal = |state| {
+            !matches!(
+                state,
+                TaskState::TaskStaging | TaskState::TaskStarting | TaskState::TaskRunning | TaskState::TaskKilling
+            )
+        };
+        self.owed.iter().map(|owed| &owed.status).find(|status| is_terminal(status.state()))
+    }
+
+    /// All that is owed, as a subscription carries it.
+    pub(super) fn owed(&self) -> call::Subscribe {
+        let updates = self.owed.iter().map(|owed| call::Update { status: owed.status.clone() }).collect();
+        call::Subscribe { unacknowledged_tasks: self.tasks.clone(), unacknowledged_updates: updates }
+    }
+
+    /// Changes with what is owed.
+    pub(super) fn version(&self) -> u64 {
+        self.version
     }
 
     /// Whether nothing is owed.
@@ -70,12 +100,10 @@ impl Updates {
     /// What a subscription carries; all of it counts as sent.
     pub(super) fn subscribe(&mut self) -> call::Subscribe {
         self.in_flight = None;
-        let mut updates = Vec::with_capacity(self.owed.len());
         for owed in &mut self.owed {
             owed.was_sent = true;
-            updates.push(call::Update { status: owed.status.clone() });
         }
-        call::Subscribe { unacknowledged_tasks: self.tasks.clone(), unacknowledged_updates: updates }
+        self.owed()
     }
 
     /// Nobody knows what arrived: all of it is owed anew.
@@ -91,13 +119,14 @@ impl Updates {
         let is_it = |owed: &Owed| owed.status.task_id.value == task_id && owed.status.uuid.as_deref() == Some(uuid);
         let Some(index) = self.owed.iter().position(is_it) else { return };
         self.owed.remove(index);
+        self.version += 1;
         self.tasks.retain(|task| task.task_id.value != task_id);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use proto::mesos::{TaskId, TaskState};
+    use proto::mesos::TaskId;
 
     use super::*;
 

@@ -17,12 +17,20 @@ pub enum Wire {
 }
 
 impl Wire {
-    /// HTTP where the agent has it, libprocess messages elsewhere.
+    /// HTTP where the agent has it, libprocess messages elsewhere. `port`: where an executor listened that this one continues.
     ///
     /// # Errors
     /// When there are no means to speak to any agent; this one was not asked.
-    pub async fn new(environment: &Environment) -> Result<Self, WireError> {
-        if environment.has_v1_api { Self::http(environment) } else { Self::libprocess(environment).await }
+    pub async fn new(environment: &Environment, port: Option<u16>) -> Result<Self, WireError> {
+        if environment.has_v1_api { Self::http(environment) } else { Self::libprocess(environment, port).await }
+    }
+
+    /// Where the agent's messages are heard; `None` where it only answers.
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Self::Http(_) => None,
+            Self::Libprocess(libprocess) => Some(libprocess.port()),
+        }
     }
 
     /// HTTP.
@@ -37,8 +45,8 @@ impl Wire {
     ///
     /// # Errors
     /// As [`Wire::new`].
-    pub async fn libprocess(environment: &Environment) -> Result<Self, WireError> {
-        Ok(Self::Libprocess(Box::new(Libprocess::new(environment).await?)))
+    pub async fn libprocess(environment: &Environment, port: Option<u16>) -> Result<Self, WireError> {
+        Ok(Self::Libprocess(Box::new(Libprocess::new(environment, port).await?)))
     }
 
     pub(super) fn subscribe(&mut self, call: Call) {

@@ -42,8 +42,11 @@ fn whole(container: &Container) -> Value {
         whole["limits_updated"] = json!(remembered.limits);
         whole["cgroups"] = json!(remembered.state.cgroups);
         whole["ending"] = json!(remembered.ended.as_ref().map(|ended| &ended.ending));
-        let statistics =
-            usage::statistics(remembered.state.cgroups.as_ref(), remembered.limits.unwrap_or(remembered.state.limits));
+        let statistics = usage::statistics(
+            remembered.state.cgroups.as_ref(),
+            remembered.state.init.as_ref(),
+            remembered.limits.unwrap_or(remembered.state.limits),
+        );
         whole["usage"] = proto::json::to_value("mesos.ResourceStatistics", &statistics).unwrap_or_default();
         whole["launch"] = launch.map(redact::launch).unwrap_or_default();
         if !remembered.damage.is_empty() {

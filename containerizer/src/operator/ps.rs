@@ -65,7 +65,11 @@ fn one_word(text: Option<String>) -> String {
 
 fn usage_of(container: &Container) -> ResourceStatistics {
     let Some(remembered) = &container.remembered else { return ResourceStatistics::default() };
-    usage::statistics(remembered.state.cgroups.as_ref(), remembered.limits.unwrap_or(remembered.state.limits))
+    usage::statistics(
+        remembered.state.cgroups.as_ref(),
+        remembered.state.init.as_ref(),
+        remembered.limits.unwrap_or(remembered.state.limits),
+    )
 }
 
 pub(super) fn as_json(container: &Container) -> serde_json::Value {

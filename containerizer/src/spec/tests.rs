@@ -54,7 +54,7 @@ const DIRECTORY: &str = "/var/lib/mesos/slaves/07b2913e-f18a-4a7a-ba56-c9d92bdf9
 fn a_task_with_everything_becomes_create_options() {
     let launch = recorded!("launch-full");
     let spec = spec(&launch, &slave()).unwrap();
-    assert_eq!(spec.pull, Some(PullPolicy::Always));
+    assert!(spec.is_pull_forced);
     assert_eq!(spec.image.to_string(), "busybox:latest");
     assert_eq!(spec.host_directories, [Path::new("/srv/data"), Path::new("/etc")]);
     assert_eq!(
@@ -294,9 +294,15 @@ fn limits_have_mesos_minimum_and_leave_out_what_is_not_there() {
         };
         Limits::of(&text.iter().map(scalar).collect::<Vec<_>>())
     };
-    assert_eq!(of(&[]), Limits { cpu_shares: None, memory_bytes: None });
-    assert_eq!(of(&[("cpus", 0.001), ("mem", 1.0)]), Limits { cpu_shares: Some(2), memory_bytes: Some(32 << 20) });
-    assert_eq!(of(&[("cpus", 0.5), ("mem", 64.5)]), Limits { cpu_shares: Some(512), memory_bytes: Some(129 << 19) });
+    assert_eq!(of(&[]), Limits::default());
+    assert_eq!(
+        of(&[("cpus", 0.001), ("mem", 1.0)]),
+        Limits { cpu_shares: Some(2), memory_bytes: Some(32 << 20), cpu_quota: None }
+    );
+    assert_eq!(
+        of(&[("cpus", 0.5), ("mem", 64.5)]),
+        Limits { cpu_shares: Some(512), memory_bytes: Some(129 << 19), cpu_quota: None }
+    );
     assert_eq!(of(&[("cpus", 0.5), ("cpus", 1.0)]).cpu_shares, Some(1536));
     assert_eq!(of(&[("cpus", 1e9)]).cpu_shares, Some(MAX_SHARES));
 }
@@ -306,47 +312,14 @@ fn an_update_leaves_the_executors_share_to_the_executor() {
     let overhead = Overhead::of(&recorded!("launch-plain"));
     let mut frame: &[u8] = include_bytes!("../../../tests/fixtures/mesos-1.0.4/ecp/update.bin");
     let update: proto::ecp::Update = proto::framing::read(&mut frame).unwrap();
-    let limits = Limits { cpu_shares: Some(256), memory_bytes: Some(64 << 20) };
-    assert_eq!(Limits::of_update(&update.resources, overhead), Some(limits));
+    let limits = Limits { cpu_shares: Some(256), memory_bytes: Some(64 << 20), cpu_quota: None };
+    assert_eq!(Limits::of_update(&update.resources, overhead, false), Some(limits));
+    let limited = Limits { cpu_quota: Some(25_000), ..limits };
+    assert_eq!(Limits::of_update(&update.resources, overhead, true), Some(limited));
 
     let mut executor_only = update.resources;
     executor_only[0].scalar = Some(mesos::value::Scalar { value: 0.1 });
     executor_only[1].scalar = Some(mesos::value::Scalar { value: 32.0 });
-    assert_eq!(Limits::of_update(&executor_only, overhead), None);
+    assert_eq!(Limits::of_update(&executor_only, overhead, true), None);
     assert_eq!(Overhead::of(&recorded!("launch-custom")), Overhead::default());
-}
-
-#[test]
-fn without_mappings_each_allocated_port_is_published() {
-    let build = |launch: &Launch, publishes| {
-        let placement = Placement { publishes_allocated_ports: publishes, ..Placement::of_container("c") };
-        let spec = Spec::build(launch, &slave(), &placement).unwrap();
-        serde_json::to_value(spec.create).unwrap()["HostConfig"]["PortBindings"].clone()
-    };
-    let without = docker(|docker| docker.port_mappings.clear());
-    let each = json!({"31005/tcp": [{"HostPort": "31005"}], "31006/tcp": [{"HostPort": "31006"}]});
-    assert_eq!((build(&without, true), build(&without, false)), (each, Value::Null));
-    let with = docker(|_| ());
-    assert_eq!(build(&with, true), build(&with, false));
-    let on_host = task(|task| {
-        let container = task.container.as_mut().unwrap();
-        container.hostname = None;
-        let docker = container.docker.as_mut().unwrap();
-        docker.network = None;
-        docker.port_mappings.clear();
-    });
-    assert_eq!(build(&on_host, true), Value::Null);
-}
-
-#[test]
-fn a_network_of_others_has_no_place_of_ones_own() {
-    let launch = task(|task| {
-        let container = task.container.as_mut().unwrap();
-        container.hostname = None;
-        let docker = container.docker.as_mut().unwrap();
-        docker.network = Some(Network::None as i32);
-        docker.port_mappings.clear();
-        docker.parameters = vec![mesos::Parameter { key: "network-alias".into(), value: "web".into() }];
-    });
-    assert!(build(&launch).unwrap_err().contains("a container with network none has no address"));
 }

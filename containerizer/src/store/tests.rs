@@ -73,10 +73,9 @@ fn the_last_reader_removes_the_directory() {
     let (_work_directory, store) = store();
     let directory = made(&store);
     let [first, second] = [(); 2].map(|()| directory.read_result_later().unwrap().unwrap());
-    directory.remove_if_last(first).unwrap();
-    assert!(directory.exists());
-    directory.remove_if_last(second).unwrap();
-    assert!(!directory.exists());
+    assert!(!directory.is_last(&first));
+    assert!(directory.is_last(&second));
+    directory.remove().unwrap();
     assert!(directory.read_result_later().unwrap().is_none());
 }
 
@@ -85,7 +84,7 @@ fn what_is_written_is_read_and_damage_is_named() {
     let (_work_directory, store) = store();
     let directory = made(&store);
     assert_eq!(directory.state().unwrap(), None);
-    let limits = Limits { cpu_shares: Some(2), memory_bytes: None };
+    let limits = Limits { cpu_shares: Some(2), ..Limits::default() };
     let state = State { version: State::VERSION, is_command_task: true, limits, ..State::default() };
     directory.write_state(&state).unwrap();
     assert_eq!(directory.state().unwrap(), Some(state));
@@ -100,7 +99,7 @@ fn what_is_written_is_read_and_damage_is_named() {
 fn limits_of_the_last_update_are_kept_unless_it_failed() {
     let (_work_directory, store) = store();
     let directory = made(&store);
-    let limits = Limits { cpu_shares: Some(512), memory_bytes: Some(1) };
+    let limits = Limits { cpu_shares: Some(512), memory_bytes: Some(1), cpu_quota: None };
     directory.with_limits(|before| Ok::<_, StoreError>((before.or(Some(limits)), ()))).unwrap();
     let failed = directory.with_limits::<(), _>(|before| {
         assert_eq!(before, Some(limits));
@@ -108,4 +107,44 @@ fn limits_of_the_last_update_are_kept_unless_it_failed() {
     });
     assert!(failed.is_err());
     assert_eq!(directory.hold_limits().unwrap().1, Some(limits));
+}
+
+#[test]
+fn an_update_that_was_killed_is_noted_until_the_next_is_done() {
+    let (_work_directory, store) = store();
+    let directory = made(&store);
+    let limits = Limits { cpu_shares: Some(512), ..Limits::default() };
+    let update = |is_applied: bool| {
+        let change = |_| directory.begin_update().map(|()| (is_applied.then_some(limits), ()));
+        directory.with_limits::<(), StoreError>(change).unwrap();
+    };
+    update(false);
+    assert!(directory.is_update_unfinished());
+    update(true);
+    assert!(!directory.is_update_unfinished());
+    assert_eq!(directory.limits().unwrap(), Some(limits));
+}
+
+#[test]
+fn a_supervisor_is_needed_until_the_end_is_known_and_told() {
+    let (_work_directory, store) = store();
+    let directory = made(&store);
+    assert!(directory.needs_supervisor().unwrap());
+    let cause = crate::lifecycle::Cause::Exited { code: 0 };
+    let ending = Ending {
+        cause,
+        was_stopped: false,
+        started: None,
+        finished_at: 1.0,
+        stdout_bytes: None,
+        stderr_bytes: None,
+        lost_bytes: None,
+    };
+    directory.write_result(&Ended { version: State::VERSION, ending }).unwrap();
+    assert!(!directory.needs_supervisor().unwrap());
+    let update = proto::executor::call::Update::default();
+    directory.write_owed(&Owed { unacknowledged_updates: vec![update], ..Owed::default() }).unwrap();
+    assert!(directory.needs_supervisor().unwrap());
+    directory.write_owed(&Owed::default()).unwrap();
+    assert!(!directory.needs_supervisor().unwrap());
 }

@@ -1,7 +1,7 @@
 //! The life of one container, from the slave's message to its end.
 //!
 //! ```text
-//!   preparing: fetch -> image (pull) -> create -> attach  Stop, a failure
+//!   preparing: image (pull) -> create -> attach          Stop, a failure
 //!       |                                  `----------------------------> ended (NotStarted)
 //!       | Start
 //!       v
@@ -13,25 +13,27 @@
 //!       v
 //!   ended: its output is complete
 //! ```
+//!
+//! An owner that is not the first begins where the container is: it goes on preparing one that was never started, watches one
+//! that runs, and reports the end of one that has ended. What was started and is gone is not begun again.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proto::ecp::Launch;
+use proto::record::{PULL_PROGRESS_FILE, PullProgress};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::asks::Asks;
-use super::output::{Files, Flow, FlowError, Written};
-use crate::config::{Config, ConfigError};
-use crate::credentials::Credentials;
+use super::end::{End, Exit, Running, cause};
+use super::output::{Begin, Files, Flow, FlowError, Watched, Written};
+use super::successor::Left;
 use crate::docker::{Engine, EngineError, Inspection};
 use crate::environment::Environment;
-use crate::fetcher::{self, FetchError};
-use crate::hooks::{Hook, HookError};
 use crate::lifecycle::{Cause, Ending, Event, Started};
-use crate::pull::{Pull, PullError, Report, Say};
-use crate::spec::{CONTAINER_ID_LABEL, Placement, Spec, SpecError, WORK_DIRECTORY_LABEL};
+use crate::process::Process;
+use crate::spec::{self, CONTAINER_ID_LABEL, Placement, Spec, SpecError, WORK_DIRECTORY_LABEL};
 use crate::store::{Ended, State, StateDirectory, StoreError};
 use crate::usage::Cgroups;
 
@@ -49,6 +51,10 @@ pub(crate) struct Owner {
     pub(crate) events: mpsc::Sender<Event>,
     /// From then on there may be a container, even where [`State::docker_id`] knows none.
     pub(crate) has_tried_to_create: bool,
+    /// Whether this owner continues one that was killed.
+    pub(crate) is_successor: bool,
+    /// Whether the engine answered when the container ended.
+    pub(crate) is_engine_there: bool,
 }
 
 impl Owner {
@@ -82,27 +88,48 @@ impl Owner {
     }
 
     async fn try_live(&mut self, asks: &mut Asks) -> Result<Lived, Failure> {
-        // Where the agent looks after the container, it has decided all this.
-        let config = if self.directory.is_some() { Config::load(&self.environment)? } else { Config::defaults() };
-        let placement = match self.directory {
-            Some(_) => self.placement.clone().configured(&config),
-            None => self.placement.clone(),
-        };
-        let mut spec = Spec::build(&self.launch, &self.environment, &placement)?;
+        let mut spec = Spec::build(&self.launch, &self.environment, &self.placement)?;
         let engine = Engine::connect(&self.environment)?;
-        let prepared = tokio::select! {
-            prepared = self.prepare(&engine, &spec, &config) => prepared,
-            () = asks.stop() => Err(Failure::Stopped),
-        };
-        prepared?;
+        let mut left = None;
+        if self.is_successor {
+            match self.find_left(&engine, asks).await {
+                Left::Nothing => {}
+                Left::Prepared(docker_id) => left = Some(docker_id),
+                Left::Running(found) => return Ok(self.watch_on(&engine, &found, asks).await),
+                Left::Ended(exit, found) => return Ok(self.report_end(&engine, exit, &found).await),
+            }
+        }
+        if let Some(docker_id) = left {
+            let flow = self.attach(&docker_id).await?;
+            return self.start(&engine, &mut spec, docker_id, flow, asks).await;
+        }
+        tokio::select! {
+            found = self.have_image(&engine, &spec) => found?,
+            () = asks.stop() => return Err(Failure::Stopped),
+        }
         make_directories(&spec.host_directories)?;
         // From here to the start nothing is abandoned half done: what the engine has created must be known.
-        let mut docker_id = self.create(&engine, &mut spec).await?;
-        let mut flow = self.attach(&docker_id).await?;
+        let docker_id = self.create(&engine, &mut spec).await?;
+        let flow = self.attach(&docker_id).await?;
+        self.start(&engine, &mut spec, docker_id, flow, asks).await
+    }
+
+    async fn start(
+        &mut self,
+        engine: &Engine,
+        spec: &mut Spec,
+        mut docker_id: String,
+        mut flow: Flow,
+        asks: &mut Asks,
+    ) -> Result<Lived, Failure> {
         asks.start_or_stop().await;
         loop {
             if asks.is_stop_asked() {
                 return Err(Failure::Stopped);
+            }
+            if !self.state.has_tried_to_start {
+                self.state.has_tried_to_start = true;
+                self.record()?;
             }
             match engine.start(&docker_id).await {
                 Ok(()) => break,
@@ -110,7 +137,7 @@ impl Owner {
                     tracing::warn!("the engine has no init program: the command runs as PID 1");
                     engine.remove(&docker_id).await?;
                     spec.remove_init();
-                    docker_id = self.create(&engine, &mut spec).await?;
+                    docker_id = self.create(engine, spec).await?;
                     flow = self.attach(&docker_id).await?;
                 }
                 Err(
@@ -121,42 +148,15 @@ impl Owner {
                 Err(error) => return Err(error.into()),
             }
         }
-        self.run(&engine, &docker_id, flow, asks).await
+        Ok(self.run(engine, &docker_id, flow, asks).await)
     }
 
-    /// What may take long, and be given up at any time.
-    async fn prepare(&mut self, engine: &Engine, spec: &Spec, config: &Config) -> Result<(), Failure> {
-        if self.directory.is_some() {
-            // Credentials for the image may come with it.
-            fetcher::fetch(&self.launch, config).await?;
+    async fn have_image(&self, engine: &Engine, spec: &Spec) -> Result<(), EngineError> {
+        if !spec.is_pull_forced && engine.find_image(&spec.image).await?.is_some() {
+            return Ok(());
         }
-        self.have_image(engine, spec, config).await?;
-        if self.directory.is_some() && !config.hooks.launch.is_empty() {
-            self.state.is_hooked = true;
-            self.record()?;
-            Hook::Launch.run(&self.launch, config).await?;
-        }
-        Ok(())
-    }
-
-    async fn have_image(&self, engine: &Engine, spec: &Spec, config: &Config) -> Result<(), Failure> {
-        let sandbox = Path::new(self.launch.directory());
-        let say: Option<Say> = if config.pull.progress_in_stderr && self.directory.is_some() {
-            let mut files = self.files.try_clone().map_err(|error| Failure::Sandbox { error })?;
-            Some(Box::new(move |line| files.say(line)))
-        } else {
-            None
-        };
-        let report = Report::new(sandbox, &spec.image.to_string(), self.events.clone(), say);
-        let pull = Pull {
-            engine,
-            environment: &self.environment,
-            config,
-            image: &spec.image,
-            policy: spec.pull,
-            credentials: Credentials { config, environment: &self.environment, sandbox: Some(sandbox) },
-        };
-        Ok(pull.provide(report).await?)
+        let mut report = PullReport::new(Path::new(self.launch.directory()), self.events.clone());
+        engine.pull(&spec.image, |progress| report.progress(progress)).await
     }
 
     async fn create(&mut self, engine: &Engine, spec: &mut Spec) -> Result<String, Failure> {
@@ -166,6 +166,8 @@ impl Owner {
             spec.set_limits(*limits);
         }
         self.has_tried_to_create = true;
+        // Where nothing is noted beside the sandbox, nothing could go on after us.
+        self.state.is_log_kept = self.directory.is_some() && spec.keep_log();
         let mut created = engine.create(&spec.container_name, spec.create.clone()).await;
         if let Err(EngineError::Conflict { .. }) = &created
             && self.remove_leftover(engine, spec).await?
@@ -181,12 +183,13 @@ impl Owner {
         self.state.docker_id = Some(docker_id.clone());
         self.state.limits = spec.limits();
         self.state.is_swap_fixed = spec.is_swap_fixed();
+        self.state.is_cpu_limited = self.placement.is_cpu_limited;
         self.record()?;
         drop(held);
         Ok(docker_id)
     }
 
-    fn record(&self) -> Result<(), StoreError> {
+    pub(super) fn record(&self) -> Result<(), StoreError> {
         self.directory.as_ref().map_or(Ok(()), |directory| directory.write_state(&self.state))
     }
 
@@ -204,41 +207,103 @@ impl Owner {
     }
 
     async fn attach(&self, docker_id: &str) -> Result<Flow, Failure> {
-        let files = self.files.try_clone().map_err(|error| Failure::Sandbox { error })?;
-        Ok(Flow::attach(&self.environment, docker_id, files, self.events.downgrade()).await?)
+        self.flow(docker_id, Begin::Attach).await
     }
 
-    async fn run(&mut self, engine: &Engine, id: &str, flow: Flow, asks: &mut Asks) -> Result<Lived, Failure> {
-        let mut started = Started { docker_id: id.to_owned(), started_at: epoch_seconds(), ..Started::default() };
+    pub(super) async fn flow(&self, docker_id: &str, begin: Begin) -> Result<Flow, Failure> {
+        let files = self.files.try_clone().map_err(|error| Failure::Sandbox { error })?;
+        let directory = self.directory.as_ref().filter(|_| self.state.is_log_kept);
+        let positions = directory.map(StateDirectory::output_positions);
+        let events = self.events.downgrade();
+        Ok(Flow::start(&self.environment, docker_id, files, positions, begin, events).await?)
+    }
+
+    async fn run(&mut self, engine: &Engine, id: &str, flow: Flow, asks: &mut Asks) -> Lived {
         // What the engine does not say now is not worth the task's end.
         let inspection = engine.inspect(id).await.ok().flatten().unwrap_or_default();
-        started.image_id = inspection.image_id;
-        started.pid = inspection.pid;
-        started.ip_address = inspection.ip_address;
+        self.watch(engine, Inspection { id: id.to_owned(), ..inspection }, Some(flow), asks).await
+    }
+
+    pub(super) async fn watch(
+        &mut self,
+        engine: &Engine,
+        found: Inspection,
+        flow: Option<Flow>,
+        asks: &mut Asks,
+    ) -> Lived {
+        let started_at = self.state.started.as_ref().map_or_else(epoch_seconds, |started| started.started_at);
+        let mut started = Started {
+            docker_id: found.id.clone(),
+            started_at,
+            image_id: found.image_id,
+            pid: found.pid,
+            ip_address: found.ip_address,
+            inspection: None,
+        };
         if self.directory.is_none() {
-            started.inspection = engine.inspection_text(id).await.ok();
+            started.inspection = engine.inspection_text(&found.id).await.ok();
         }
-        self.state.cgroups = inspection.pid.and_then(Cgroups::of_process);
+        self.state.cgroups = found.pid.and_then(Cgroups::of_process);
+        self.state.init = found.pid.and_then(Process::of);
+        self.state.started = Some(started.clone());
         if let Err(error) = self.record() {
             tracing::error!(%error, "usage will not be known");
         }
         // Only an executor that is gone does not take it, and that is noticed elsewhere.
         let _ = self.events.send(Event::Started(started.clone())).await;
 
-        let stop_signal = inspection.stop_signal.as_deref().unwrap_or("SIGTERM");
-        let exit = until_end(engine, id, inspection.pid, stop_signal, asks).await;
-        let (written, inspection) = tokio::join!(tokio::time::timeout(OUTPUT_LIMIT, flow.result), engine.inspect(id));
-        let written = written.ok().and_then(Result::ok);
+        let running = Running {
+            engine,
+            docker_id: &found.id,
+            init: self.state.init.as_ref(),
+            cgroups: self.state.cgroups.as_ref(),
+            stop_signal: found.stop_signal.as_deref().unwrap_or("SIGTERM"),
+        };
+        let end = running.until_end(asks).await;
+        self.conclude(engine, end, None, flow, started).await
+    }
+
+    pub(super) async fn conclude(
+        &mut self,
+        engine: &Engine,
+        end: End,
+        found: Option<Inspection>,
+        flow: Option<Flow>,
+        started: Started,
+    ) -> Lived {
+        self.is_engine_there = !matches!(end.exit, Exit::EngineGone { .. });
+        let watched = if matches!(end.exit, Exit::Code(_)) { Watched::Throughout } else { Watched::WithGaps };
+        // Of an engine that is not there, nothing more is to be expected.
+        let limit = if self.is_engine_there { OUTPUT_LIMIT } else { LAST_OUTPUT_LIMIT };
+        let output = async {
+            match flow {
+                Some(flow) => flow.finish(watched, limit).await,
+                None => None,
+            }
+        };
+        let asked = async {
+            if found.is_none() && self.is_engine_there {
+                engine.inspect(&started.docker_id).await.ok().flatten()
+            } else {
+                found
+            }
+        };
+        let (written, inspection) = tokio::join!(output, asked);
         if written.is_none() {
             tracing::error!("the output did not end with the container");
         }
-        let inspection = inspection.ok().flatten().unwrap_or_default();
-        let cause = cause(exit, &inspection, self.state.limits.memory_bytes);
-        Ok(Lived { cause, started: Some(started), written })
+        let cause = cause(&end, &inspection.unwrap_or_default(), self.limits().memory_bytes);
+        Lived { cause, started: Some(started), written }
+    }
+
+    /// Those of the last update that was applied.
+    fn limits(&self) -> spec::Limits {
+        let updated = self.directory.as_ref().and_then(|directory| directory.limits().ok().flatten());
+        updated.unwrap_or(self.state.limits)
     }
 }
 
-struct Lived {
+pub(super) struct Lived {
     cause: Cause,
     started: Option<Started>,
     /// `None`: the output did not end with the container, and may still be growing.
@@ -247,21 +312,13 @@ struct Lived {
 
 /// Why the container never ran.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(super) enum Failure {
     #[error("it was stopped before it started")]
     Stopped,
-    #[error(transparent)]
-    Config(#[from] ConfigError),
     #[error(transparent)]
     Spec(#[from] SpecError),
     #[error(transparent)]
     Engine(#[from] EngineError),
-    #[error(transparent)]
-    Fetch(#[from] FetchError),
-    #[error(transparent)]
-    Hook(#[from] HookError),
-    #[error(transparent)]
-    Pull(#[from] PullError),
     #[error(transparent)]
     Flow(#[from] FlowError),
     #[error(transparent)]
@@ -272,103 +329,6 @@ enum Failure {
     Sandbox { error: std::io::Error },
     #[error("cannot make the volume's host directory {}: {error}", path.display())]
     HostDirectory { path: PathBuf, error: std::io::Error },
-}
-
-/// How the engine, or its absence, reported the end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Exit {
-    /// Its own answer to our waiting.
-    Code(i64),
-    /// It was away meanwhile, and said this when it was back.
-    CodeAfterAbsence(i64),
-    /// It does not know the container any more.
-    Removed,
-    /// It did not come back, and the container's process is gone.
-    EngineGone { error: EngineError },
-}
-
-/// Waits for the end, and hastens it as asked.
-async fn until_end(engine: &Engine, id: &str, pid: Option<u32>, stop_signal: &str, asks: &mut Asks) -> Exit {
-    let mut end = std::pin::pin!(outlast(engine, id, pid));
-    let mut is_told = false;
-    loop {
-        let kill_at = asks.kill_at();
-        if let Some(kill_at) = kill_at
-            && !is_told
-            && kill_at > Instant::now()
-        {
-            is_told = true;
-            signal(engine, id, stop_signal).await;
-        }
-        tokio::select! {
-            exit = &mut end => return exit,
-            () = asks.next() => {}
-            () = tokio::time::sleep_until(kill_at.unwrap_or_else(Instant::now)), if kill_at.is_some() => {
-                signal(engine, id, "SIGKILL").await;
-                asks.killed();
-            }
-        }
-    }
-}
-
-async fn signal(engine: &Engine, id: &str, signal: &str) {
-    if let Err(error) = engine.signal(id, signal).await {
-        tracing::error!(%error, signal, "the container was not signalled");
-    }
-}
-
-/// Waits for the end through absences of the engine.
-async fn outlast(engine: &Engine, id: &str, pid: Option<u32>) -> Exit {
-    match engine.wait(id).await {
-        Ok(code) => return Exit::Code(code),
-        Err(error) => tracing::warn!(%error, "the engine went away"),
-    }
-    let mut gone_since = None;
-    loop {
-        let error = match engine.inspect(id).await {
-            Ok(None) => return Exit::Removed,
-            Ok(Some(found)) if !found.is_running => return Exit::CodeAfterAbsence(found.exit_code.unwrap_or(0)),
-            Ok(Some(_)) => match engine.wait(id).await {
-                Ok(code) => return Exit::CodeAfterAbsence(code),
-                Err(error) => error,
-            },
-            Err(error) => error,
-        };
-        tracing::warn!(%error, "the engine is away");
-        let is_alive = pid.is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists());
-        if is_alive {
-            gone_since = None;
-        } else if gone_since.get_or_insert_with(Instant::now).elapsed() > ENGINE_ABSENCE_LIMIT {
-            return Exit::EngineGone { error };
-        }
-        tokio::time::sleep(ENGINE_RETRY).await;
-    }
-}
-
-fn cause(exit: Exit, inspection: &Inspection, memory_limit_bytes: Option<i64>) -> Cause {
-    let code = match exit {
-        Exit::Code(code) => code,
-        // An engine that was killed and started again reports 0 for containers that it lost, too.
-        Exit::CodeAfterAbsence(0) => {
-            let message = "the Docker engine was restarted while the container ran, and does not know its exit code";
-            return Cause::Unknown { message: message.to_owned() };
-        }
-        Exit::CodeAfterAbsence(code) => code,
-        Exit::Removed => {
-            let message = "the container was removed while it ran, not by its containerizer";
-            return Cause::Unknown { message: message.to_owned() };
-        }
-        Exit::EngineGone { error } => {
-            return Cause::Unknown {
-                message: format!("the container ended while the Docker engine was away: {error}"),
-            };
-        }
-    };
-    let code = i32::try_from(code).unwrap_or(i32::MAX);
-    match memory_limit_bytes.and_then(|bytes| u64::try_from(bytes).ok()) {
-        Some(limit_bytes) if inspection.is_oom_killed && code != 0 => Cause::OutOfMemory { code, limit_bytes },
-        _ => Cause::Exited { code },
-    }
 }
 
 fn make_directories(paths: &[PathBuf]) -> Result<(), Failure> {
@@ -388,36 +348,52 @@ fn plain(reason: &str) -> String {
     reason[start..].trim_end_matches(": unknown").to_owned()
 }
 
+/// Tells how far a pull is, to the executor and in the sandbox, and takes the file away when it is over or given up.
+struct PullReport {
+    path: PathBuf,
+    events: mpsc::Sender<Event>,
+    next: Instant,
+}
+
+impl PullReport {
+    fn new(sandbox: &Path, events: mpsc::Sender<Event>) -> Self {
+        Self { path: sandbox.join(PULL_PROGRESS_FILE), events, next: Instant::now() }
+    }
+
+    fn progress(&mut self, progress: PullProgress) {
+        if Instant::now() < self.next {
+            return;
+        }
+        self.next = Instant::now() + PROGRESS_INTERVAL;
+        let new = self.path.with_extension("new");
+        let bytes = serde_json::to_vec(&progress).expect("plain fields always serialize");
+        // Progress that cannot be shown is no reason to stop; neither is an executor that is busy.
+        let _ = std::fs::write(&new, bytes).and_then(|()| std::fs::rename(&new, &self.path));
+        let _ = self.events.try_send(Event::Pulling(progress));
+    }
+}
+
+impl Drop for PullReport {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
 fn epoch_seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 /// The output ends with the container; the engine itself waits two seconds for it, and a slow disk may need some more.
 const OUTPUT_LIMIT: Duration = Duration::from_secs(30);
-const ENGINE_RETRY: Duration = Duration::from_millis(500);
-/// An engine that is restarted is back within seconds.
-const ENGINE_ABSENCE_LIMIT: Duration = Duration::from_secs(60);
+/// What has arrived already.
+const LAST_OUTPUT_LIMIT: Duration = Duration::from_millis(500);
+/// A display shows a few figures a second.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_end_reads_as_the_engine_knows_it() {
-        let fine = Inspection::default();
-        let starved = Inspection { is_oom_killed: true, ..Inspection::default() };
-        assert_eq!(cause(Exit::Code(3), &fine, Some(1)), Cause::Exited { code: 3 });
-        assert_eq!(cause(Exit::Code(137), &starved, Some(64)), Cause::OutOfMemory { code: 137, limit_bytes: 64 });
-        assert_eq!(cause(Exit::Code(0), &starved, Some(64)), Cause::Exited { code: 0 });
-        assert_eq!(cause(Exit::CodeAfterAbsence(137), &fine, None), Cause::Exited { code: 137 });
-    }
-
-    #[test]
-    fn an_end_that_nobody_saw_is_never_success() {
-        let error = EngineError::Unreachable { host: "h".into(), reason: "r".into() };
-        for exit in [Exit::CodeAfterAbsence(0), Exit::Removed, Exit::EngineGone { error }] {
-            assert!(matches!(cause(exit, &Inspection::default(), None), Cause::Unknown { .. }));
-        }
-    }
 
     #[test]
     fn the_runtimes_words_are_kept_and_their_way_is_not() {
@@ -425,5 +401,20 @@ mod tests {
                       caused: exec: \"nosuch\": executable file not found in $PATH: unknown";
         assert_eq!(plain(reason), "exec: \"nosuch\": executable file not found in $PATH");
         assert_eq!(plain("port is already allocated"), "port is already allocated");
+    }
+
+    #[tokio::test]
+    async fn a_pull_is_told_and_its_file_goes_with_it() {
+        let sandbox = tempfile::tempdir().unwrap();
+        let (events, mut told) = mpsc::channel(1);
+        let mut report = PullReport::new(sandbox.path(), events);
+        let progress = PullProgress { image: "web".into(), layers_total: 2, ..PullProgress::default() };
+        report.progress(progress.clone());
+        report.progress(PullProgress::default());
+        let written = std::fs::read(sandbox.path().join(PULL_PROGRESS_FILE)).unwrap();
+        assert_eq!(serde_json::from_slice::<PullProgress>(&written).unwrap(), progress);
+        assert_eq!(told.recv().await, Some(Event::Pulling(progress)));
+        drop(report);
+        assert_eq!(std::fs::read_dir(sandbox.path()).unwrap().count(), 0);
     }
 }

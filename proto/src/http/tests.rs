@@ -153,7 +153,7 @@ async fn calls_one_after_the_other_share_a_connection() {
 #[tokio::test]
 async fn a_credential_is_sent_and_never_shown() {
     let server = Server::start().await;
-    let credential = Some(Credential { principal: "launcher".into(), secret: "s3cret".into() });
+    let credential = Some(Credential { principal: "launcher".into(), secret: Secret::new("s3cret") });
     let client = Client::new(ClientOptions { credential, ..Default::default() }).unwrap();
     let mut url = server.url.clone();
     url.set_username("someone").unwrap();
@@ -162,7 +162,8 @@ async fn a_credential_is_sent_and_never_shown() {
     let lines = request.head.lines().filter(|line| line.starts_with("Authorization")).collect::<Vec<_>>();
     assert_eq!(lines, ["Authorization: Basic bGF1bmNoZXI6czNjcmV0"]);
     let error = posted.unwrap_err();
-    assert_eq!(error.to_string(), format!("cannot post a call to {}: it answers 401 Unauthorized", server.url));
+    let refused = "it does not accept principal \"launcher\" with this secret (401 Unauthorized)";
+    assert_eq!(error.to_string(), format!("cannot post a call to {}: {refused}", server.url));
     for shown in [format!("{error:?}"), format!("{client:?}")] {
         assert!(!shown.contains("s3cret") && !shown.contains("hidden"), "{shown}");
     }
@@ -171,7 +172,7 @@ async fn a_credential_is_sent_and_never_shown() {
 #[tokio::test]
 async fn a_bearer_token_is_sent_and_never_shown() {
     let server = Server::start().await;
-    let client = Client::new(ClientOptions { bearer_token: Some("t0ken".into()), ..Default::default() }).unwrap();
+    let client = Client::new(ClientOptions { bearer_token: Some(Secret::new("t0ken")), ..Default::default() }).unwrap();
     let (posted, (_, request)) =
         tokio::join!(post(&client, &server.url), server.answer(answer("202 Accepted", "", "")));
     posted.unwrap();
@@ -181,7 +182,7 @@ async fn a_bearer_token_is_sent_and_never_shown() {
 
 #[test]
 fn a_credential_with_a_colon_is_refused_without_showing_it() {
-    let credential = Some(Credential { principal: "launcher".into(), secret: "s3:cret".into() });
+    let credential = Some(Credential { principal: "launcher".into(), secret: Secret::new("s3:cret") });
     let error = Client::new(ClientOptions { credential, ..Default::default() }).unwrap_err();
     assert_eq!(error.to_string(), "cannot set up the HTTP client: the secret of a Mesos credential has a colon");
 }

@@ -31,6 +31,7 @@ impl Rig {
             container_id: Some("c".to_owned()),
             pid: Some(7),
             resumed_task: None,
+            resumed_owed: None,
             seed: 1,
         };
         change(&mut config);

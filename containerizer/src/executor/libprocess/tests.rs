@@ -316,7 +316,7 @@ async fn nonsense_at_the_port_disturbs_nobody() {
 async fn an_agent_with_tls_is_refused_with_the_way_out() {
     let agent = Agent::start(Version::V1_11).await;
     let environment = Environment { is_tls: true, ..agent.environment(true) };
-    let Err(error) = Libprocess::new(&environment).await else { panic!("there is no TLS") };
+    let Err(error) = Libprocess::new(&environment, None).await else { panic!("there is no TLS") };
     assert!(error.to_string().contains("HTTP API"), "{error}");
 }
 

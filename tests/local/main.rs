@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod access;
+
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -9,7 +11,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use launch_container::local::{Cluster, LocalError, Options};
+use launch_container::local::{Access, Cluster, LocalError, Options};
 use proto::http::{Client, ClientOptions, EventStream, HttpError};
 use proto::mesos::task_status::{Reason, Source};
 use proto::mesos::{self, TaskState};
@@ -54,20 +56,30 @@ impl Stage {
 
     /// `faults` are the names of files that the stub looks for.
     async fn with(agents: u32, faults: &[&str]) -> Self {
+        Self::start(agents, faults, Access::Open).await
+    }
+
+    async fn with_access(access: Access) -> Self {
+        Self::start(1, &[], access).await
+    }
+
+    async fn start(agents: u32, faults: &[&str], access: Access) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let program = stub(dir.path());
         for fault in faults {
             fs::write(dir.path().join(fault), "").unwrap();
         }
+        let client = Client::new(access.client_options()).unwrap();
         let options = Options {
             agents,
+            access,
             resources: Some("cpus:4;mem:1024;ports:[31000-31009]".parse().unwrap()),
             containerizer: program,
             work_dir: Some(dir.path().join("work")),
             ..Options::default()
         };
         let cluster = Cluster::start(options).await.unwrap();
-        Self { dir, cluster, client: Client::new(ClientOptions::default()).unwrap() }
+        Self { dir, cluster, client }
     }
 
     fn url(&self, path: &str) -> Url {
