@@ -44,6 +44,8 @@ pub enum Update {
         agent_id: String,
         /// The agent's host.
         hostname: String,
+        /// The agent's attributes, in their order: `rack=a7`.
+        attributes: Vec<(String, String)>,
     },
     /// A status update, first of its kind (repeats are not reported).
     Status(Status),

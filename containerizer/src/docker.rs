@@ -1,13 +1,14 @@
 //! The Docker engine: the only file that talks to it.
 //!
 //! The rest of the crate needs little of an engine, and all of it is here: have an image, create, attach, start, wait,
-//! signal, inspect, limit, remove, list ours. Every call has a deadline, named for its reason; only `wait`, `attach`'s
+//! signal, inspect, limit, remove, list ours, run a program beside its own. Every call has a deadline, named for its reason; only `wait`, `attach`'s
 //! stream and a pull that makes progress may take as long as they take.
 //!
 //! Calls go out without a version in their path, which an engine answers as the newest it knows: this costs no round trip
 //! of negotiation, and suits every engine up to the version of the client library's types (1.53), old ones included.
 
 mod about;
+mod exec;
 
 use std::collections::HashMap;
 use std::future::Future;

@@ -26,7 +26,8 @@ use crate::docker_executor_flags::{DockerExecutorFlags, FlagsError};
 use crate::environment::{DOCKER_HOST, Environment};
 use crate::executor::core::{Config, Finished};
 use crate::executor::environment::{Environment as ExecutorEnvironment, EnvironmentError};
-use crate::executor::run::{new_seed, run_core};
+use crate::executor::probe::Prober;
+use crate::executor::run::{Reach, new_seed, run_core};
 use crate::executor::wire::{Wire, WireError};
 use crate::lifecycle::{Cause, Command, Ending, Event};
 use crate::spec::Placement;
@@ -77,7 +78,8 @@ async fn execute(
             let _ = task.send(info);
         }
     };
-    let core = run_core(config, wire, on_task, |_| {}, commands, told, received(of_core));
+    let reach = Reach { wire, prober: Prober::new(engine_environment(&flags)) };
+    let core = run_core(config, reach, on_task, |_| {}, commands, told, received(of_core));
     let owner = own(flags, environment, files, given, asked, events);
     let (mut core, mut owner) = (std::pin::pin!(core), std::pin::pin!(owner));
     let mut is_owned = true;
@@ -109,7 +111,7 @@ async fn own(
     let ending = match task {
         Some(task) => {
             let mut owner = Owner {
-                environment: [(DOCKER_HOST, format!("unix://{}", flags.docker_socket.display()))].into_iter().collect(),
+                environment: engine_environment(&flags),
                 directory: None,
                 placement: placement(&flags, &task),
                 launch: launch(&flags, &environment, task),
@@ -126,6 +128,10 @@ async fn own(
     };
     // Only an executor that is gone does not take it.
     let _ = events.send(Event::Ended(ending)).await;
+}
+
+fn engine_environment(flags: &DockerExecutorFlags) -> Environment {
+    [(DOCKER_HOST, format!("unix://{}", flags.docker_socket.display()))].into_iter().collect()
 }
 
 /// The task as a slave would launch it with an external containerizer.

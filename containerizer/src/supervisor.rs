@@ -39,6 +39,7 @@ pub(crate) use self::owner::Owner;
 use crate::docker::{Engine, EngineError};
 use crate::environment::{Environment, EnvironmentError};
 use crate::executor;
+use crate::executor::probe::Prober;
 use crate::executor::run::{Memory, Note, Resumed};
 use crate::lifecycle::{Command, Event};
 use crate::spec::{self, Overhead, Placement};
@@ -211,7 +212,8 @@ impl Supervisor {
         let [of_executor, of_end] = terminate;
         let memory = executor.as_ref().and(owner.directory.as_ref()).map(|directory| memory(directory, &owner));
         runtime.block_on(async {
-            let mesos = report(executor, memory, commands, events, of_executor);
+            let prober = Prober::new(environment.clone());
+            let mesos = report(executor, memory, commands, events, prober, of_executor);
             let owner = own(owner, earlier, asks);
             let mut owner = std::pin::pin!(owner);
             let mut mesos = std::pin::pin!(mesos);
@@ -277,6 +279,7 @@ async fn report(
     memory: Option<Memory>,
     commands: mpsc::Sender<Command>,
     mut events: mpsc::Receiver<Event>,
+    prober: Prober,
     mut terminate: Signal,
 ) {
     if let Some(environment) = executor {
@@ -284,7 +287,7 @@ async fn report(
             terminate.recv().await;
         };
         let memory = memory.unwrap_or_default();
-        match executor::run::run(environment, memory, commands, events, terminated).await {
+        match executor::run::run(environment, memory, commands, events, prober, terminated).await {
             Ok(finished) => tracing::info!(?finished, "the executor has finished"),
             Err(error) => tracing::error!(%error, "there is no executor"),
         }

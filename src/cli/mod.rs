@@ -5,6 +5,7 @@
 
 mod agent_url;
 mod docker;
+mod health;
 mod usage;
 mod values;
 mod words;
@@ -22,6 +23,7 @@ use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, ValueE
 pub(crate) use agent_url::bracketed;
 pub use agent_url::{AgentAddress, AgentUrl};
 pub use docker::DockerOptions;
+pub use health::Health;
 pub use usage::Stop;
 pub(crate) use values::duration as parse_time_span;
 pub use values::{Assignment, Cpus, Limit, Megabytes, Mount, Network, Protocol, PublishedPort, Volume};
@@ -282,6 +284,10 @@ pub struct Cli {
     #[arg(long, value_name = "KEY=VALUE", help_heading = CONTAINER)]
     pub docker_param: Vec<Assignment>,
 
+    /// Whether the task is looked after while it runs
+    #[command(flatten)]
+    pub health: Health,
+
     /// From the request to end (SIGTERM) until SIGKILL, whenever the task is killed
     #[arg(
         long,
@@ -462,6 +468,12 @@ mod tests {
             "--entrypoint=/bin/prog",
             "--force-pull",
             "--docker-param=cap-add=NET_ADMIN",
+            "--health-cmd=true",
+            "--health-interval=1s",
+            "--health-timeout=1s",
+            "--health-retries=2",
+            "--health-start-period=1m",
+            "--no-healthcheck",
             "--role=ops",
             "--agent-url=https://{host}:{port}",
             "--principal=ada",
@@ -524,6 +536,19 @@ mod tests {
     fn debug_of_a_command_line_shows_no_secret() {
         let text = format!("{:?}", parse(&["-e", "TOKEN=hunter2", "--docker-param=env=A=hunter2", "busybox"]));
         assert!(text.contains("TOKEN=...") && !text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn times_of_a_health_check_need_one() {
+        for option in ["--health-interval=1s", "--health-timeout=1s", "--health-retries=1", "--health-start-period=1s"]
+        {
+            let stop = Cli::parse_words([option.into(), "busybox".into()]).unwrap_err();
+            assert!(stop.is_error && stop.text.contains("--health-cmd"), "{}", stop.text);
+        }
+        for option in ["--health-interval=0", "--health-retries=0"] {
+            let stop = Cli::parse_words(["--health-cmd=true".into(), option.into(), "busybox".into()]).unwrap_err();
+            assert!(stop.is_error, "{option}");
+        }
     }
 
     #[test]

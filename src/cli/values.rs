@@ -133,6 +133,12 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     if duration > DURATION_MAX { Err("more than 10 years".to_owned()) } else { Ok(duration) }
 }
 
+/// As [`duration`], between two things that must not happen at once.
+pub(super) fn interval(text: &str) -> Result<Duration, String> {
+    let interval = duration(text)?;
+    if interval < Duration::from_millis(1) { Err("give at least 1ms, such as 30s".to_owned()) } else { Ok(interval) }
+}
+
 /// As [`duration`], where 0 means: no limit.
 pub(super) fn limit(text: &str) -> Result<Limit, String> {
     let duration = duration(text)?;

@@ -3,6 +3,7 @@
 //! Every field of an event is always there, `null` where nothing is known. Fields are only ever added; anything else raises
 //! [`SCHEMA`].
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proto::record::TaskRecord;
@@ -65,6 +66,7 @@ enum Event<'a> {
         task_id: &'a str,
         agent_id: &'a str,
         hostname: &'a str,
+        attributes: BTreeMap<&'a str, &'a str>,
     },
     Status {
         task_id: &'a str,
@@ -173,7 +175,10 @@ fn event(update: &Update) -> Event<'_> {
             agents_offered: waiting.agents_offered,
             reasons: &waiting.reasons,
         },
-        Update::Launching { task_id, agent_id, hostname } => Event::Launching { task_id, agent_id, hostname },
+        Update::Launching { task_id, agent_id, hostname, attributes } => {
+            let attributes = attributes.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            Event::Launching { task_id, agent_id, hostname, attributes }
+        }
         Update::Status(status) => Event::Status {
             task_id: &status.task_id,
             state: status.state.as_str_name(),
@@ -235,7 +240,7 @@ fn seconds(duration: Duration) -> f64 {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeSet;
 
     use proto::mesos::TaskState;
     use serde_json::Value;
@@ -354,7 +359,7 @@ mod tests {
         );
         assert_eq!(
             lines[3],
-            r#"{"seq":4,"time":"2023-11-14T22:13:21.000Z","elapsed":1.0,"event":"launching","task_id":"busybox-0a1b2c3d","agent_id":"s-1","hostname":"a7"}"#
+            r#"{"seq":4,"time":"2023-11-14T22:13:21.000Z","elapsed":1.0,"event":"launching","task_id":"busybox-0a1b2c3d","agent_id":"s-1","hostname":"a7","attributes":{"rack":"r1"}}"#
         );
         assert_eq!(lines[9], r#"{"seq":10,"time":"2023-11-14T22:13:26.000Z","elapsed":6.0,"event":"output_started"}"#);
         let names: Vec<_> = lines.iter().map(|line| parse(line)["event"].as_str().unwrap().to_owned()).collect();

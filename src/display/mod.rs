@@ -242,7 +242,12 @@ mod story {
     }
 
     pub(super) fn launching() -> Update {
-        Update::Launching { task_id: TASK.to_owned(), agent_id: "s-1".to_owned(), hostname: "a7".to_owned() }
+        Update::Launching {
+            task_id: TASK.to_owned(),
+            agent_id: "s-1".to_owned(),
+            hostname: "a7".to_owned(),
+            attributes: vec![("rack".to_owned(), "r1".to_owned())],
+        }
     }
 
     pub(super) fn pulling() -> Update {
@@ -270,6 +275,12 @@ mod story {
     pub(super) fn out_of_memory() -> Update {
         let record = TaskRecord { version: 1, exit_code: Some(137), oom_killed: true, ..TaskRecord::default() };
         status(TaskState::TaskFailed, Some(record))
+    }
+
+    pub(super) fn health(state: TaskState, healthy: bool, message: Option<&str>) -> Update {
+        let Update::Status(status) = status(state, None) else { unreachable!() };
+        let message = message.map(str::to_owned);
+        Update::Status(Status { healthy: Some(healthy), message, reason: None, ..status })
     }
 
     pub(super) fn killing() -> Update {

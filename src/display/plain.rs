@@ -25,6 +25,8 @@ impl Plain {
 
 #[cfg(test)]
 mod tests {
+    use proto::mesos::TaskState;
+
     use super::super::story::{self, at};
     use super::*;
     use crate::exit::Outcome;
@@ -114,6 +116,31 @@ mod tests {
         ];
         let expected = ["launch-container: the task used up its memory limit of 256 MB; give it more with --mem"];
         assert_eq!(lines(&story), expected);
+    }
+
+    #[test]
+    fn health_is_said_when_it_changes_and_as_the_cause_of_an_end() {
+        let ill = "Health check failed once, because x";
+        let end = "Health check failed 3 times in a row, because x: Container exited with status 143";
+        let story = [
+            (at(1), story::running()),
+            (at(2), story::health(TaskState::TaskRunning, true, None)),
+            (at(3), story::health(TaskState::TaskRunning, false, Some(ill))),
+            (at(4), story::health(TaskState::TaskRunning, true, None)),
+            (at(5), story::health(TaskState::TaskRunning, false, None)),
+            (at(6), story::health(TaskState::TaskKilled, false, Some(end))),
+            (at(7), story::ended(Outcome::Exited(143))),
+        ];
+        let expected = [
+            "launch-container: task busybox-0a1b2c3d is running".to_owned(),
+            format!("launch-container: the task is not healthy: {ill}"),
+            "launch-container: the task is healthy again".to_owned(),
+            "launch-container: the task is not healthy".to_owned(),
+            format!("launch-container: the task was killed because it was not healthy: {end}"),
+        ];
+        assert_eq!(lines(&story), expected);
+        let failed = [story[5].clone(), (at(7), story::ended(Outcome::Failed("why".to_owned())))];
+        assert_eq!(lines(&failed), ["launch-container: why"], "said once");
     }
 
     #[test]

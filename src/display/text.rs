@@ -7,7 +7,7 @@ use proto::mesos::TaskState;
 use super::Launch;
 use crate::exit::Outcome;
 use crate::scheduler::Time;
-use crate::update::{Update, Waiting};
+use crate::update::{Status, Update, Waiting};
 
 /// What every line of ours begins with.
 pub(super) const PREFIX: &str = "launch-container: ";
@@ -46,6 +46,9 @@ pub(super) struct Narrator {
     is_pull_said: bool,
     is_running_said: bool,
     is_out_of_memory_said: bool,
+    is_unhealthy_said: bool,
+    /// The message of the end of a task that was killed for its health.
+    killed_for_health: Option<String>,
     last_trouble: Option<String>,
     last_waiting: Option<(Time, Vec<String>)>,
 }
@@ -58,6 +61,8 @@ impl Narrator {
             is_pull_said: false,
             is_running_said: false,
             is_out_of_memory_said: false,
+            is_unhealthy_said: false,
+            killed_for_health: None,
             last_trouble: None,
             last_waiting: None,
         }
@@ -94,6 +99,7 @@ impl Narrator {
                 self.hostname = Some(hostname.clone());
                 (Weight::Step, format!("launching task {task_id} on {hostname}"))
             }
+            Update::Status(status) if status.healthy.is_some() => return self.health(status),
             Update::Status(status) => {
                 let is_out_of_memory = status.record.as_ref().is_some_and(|record| record.oom_killed);
                 if is_out_of_memory && !std::mem::replace(&mut self.is_out_of_memory_said, true) {
@@ -129,11 +135,39 @@ impl Narrator {
             }
             Update::Notice(text) => (Weight::Notice, text.clone()),
             Update::Ended { outcome, .. } => match outcome {
-                Outcome::Exited(_) | Outcome::Signaled(_) | Outcome::Interrupted(_) => return None,
+                Outcome::Exited(_) | Outcome::Signaled(_) => {
+                    let why = self.killed_for_health.take()?;
+                    (Weight::Failure, format!("the task was killed because it was not healthy: {why}"))
+                }
+                Outcome::Interrupted(_) => return None,
                 Outcome::TimedOut(why) | Outcome::Failed(why) => (Weight::Failure, why.clone()),
             },
         };
         Some(Line { weight, text: one_line(&text) })
+    }
+
+    fn health(&mut self, status: &Status) -> Option<Line> {
+        let message = status.message.as_deref().map(one_line).unwrap_or_default();
+        let text = match (status.state, status.healthy) {
+            (TaskState::TaskRunning, Some(false)) if !self.is_unhealthy_said => {
+                self.is_unhealthy_said = true;
+                if message.is_empty() {
+                    "the task is not healthy".to_owned()
+                } else {
+                    format!("the task is not healthy: {message}")
+                }
+            }
+            (TaskState::TaskRunning, Some(true)) if self.is_unhealthy_said => {
+                self.is_unhealthy_said = false;
+                "the task is healthy again".to_owned()
+            }
+            (TaskState::TaskKilled | TaskState::TaskFailed, Some(false)) => {
+                self.killed_for_health = Some(message);
+                return None;
+            }
+            _ => return None,
+        };
+        Some(Line { weight: Weight::Notice, text })
     }
 
     fn on_host(&self) -> String {

@@ -214,6 +214,9 @@ fn parameters(cli: &Cli) -> Result<Vec<Parameter>, JobError> {
         let value = label.value.as_deref().unwrap_or_default();
         add("label", &format!("{}={value}", label.key));
     }
+    if cli.health.no_healthcheck {
+        add("no-healthcheck", "true");
+    }
     if let Some(gpus) = cli.gpus {
         add("gpus", &gpus.to_string());
     }

@@ -6,6 +6,7 @@
 mod access;
 mod container;
 mod environment;
+mod health;
 mod task;
 
 use std::ffi::OsString;

@@ -68,6 +68,7 @@ pub(super) fn info(cli: &Cli, name: &str, surroundings: &Surroundings<'_>) -> Re
         container: container::info(cli)?,
         kill_policy: Some(KillPolicy { grace_period: Some(nanoseconds(cli.kill_grace)) }),
         labels: Some(Labels { labels: labels(cli, surroundings)? }),
+        health_check: super::health::check(&cli.health)?,
         ..Default::default()
     })
 }

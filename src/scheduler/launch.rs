@@ -1,6 +1,6 @@
 //! From `Add` to ACCEPT: which offer a task gets, and what the user is told while there is none.
 
-use proto::mesos::{Offer, OfferId, TaskInfo};
+use proto::mesos::{Attribute, Offer, OfferId, TaskInfo};
 use proto::resources::Resources;
 
 use super::connection::State as Connected;
@@ -133,6 +133,7 @@ impl Scheduler {
             task_id,
             agent_id: offer.agent_id.value.clone(),
             hostname: offer.hostname.clone(),
+            attributes: offer.attributes.iter().map(|it| (it.name.clone(), attribute(it))).collect(),
         }));
         Some(info)
     }
@@ -218,6 +219,21 @@ impl Scheduler {
             }
         };
         Outcome::TimedOut(format!("no offer for task {:?} within {timeout:?}: {what}", entry.id()))
+    }
+}
+
+/// The value as Mesos' own `--attributes` takes it: `a7`, `1.5`, `[1-2,5-5]`.
+fn attribute(attribute: &Attribute) -> String {
+    let list = |items: Vec<String>| items.join(",");
+    match (&attribute.text, &attribute.scalar, &attribute.ranges, &attribute.set) {
+        (Some(text), _, _, _) => text.value.clone(),
+        (None, Some(scalar), _, _) => scalar.value.to_string(),
+        (None, None, Some(ranges), _) => {
+            let ranges = ranges.range.iter().map(|range| format!("{}-{}", range.begin, range.end));
+            format!("[{}]", list(ranges.collect()))
+        }
+        (None, None, None, Some(set)) => format!("{{{}}}", list(set.item.clone())),
+        (None, None, None, None) => String::new(),
     }
 }
 

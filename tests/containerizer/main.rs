@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod agent;
+mod checks;
 mod executors;
 #[path = "../harness/mod.rs"]
 mod harness;

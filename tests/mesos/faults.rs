@@ -1,4 +1,4 @@
-//! What only a cluster of one's own can show: roles, many launchers at once, a master that goes away.
+//! What only a cluster of one's own can show: roles, attributes, many launchers at once, a master that goes away.
 
 use std::collections::BTreeSet;
 
@@ -21,10 +21,10 @@ fn a_role_that_the_master_does_not_allow_is_named() {
 }
 
 #[test]
-fn twenty_launchers_at_the_same_time_share_two_agents() {
+fn thirty_launchers_at_the_same_time_share_two_agents() {
     for master in [Master::Local, NEWEST] {
         let cluster = Cluster::start(master, &[]);
-        let launches: Vec<Running> = (0..20)
+        let launches: Vec<Running> = (0..30)
             .map(|number| {
                 let script = format!("echo task {number}; exit {number}");
                 cluster.launcher(&["--format=json", SMALL[0], SMALL[1], IMAGE, &script]).start()
@@ -37,6 +37,45 @@ fn twenty_launchers_at_the_same_time_share_two_agents() {
             agents.insert(Transcript::of(&ended.stderr).field("launching", "agent_id").to_string());
         }
         assert_eq!(agents.len(), 2, "on {master} only {agents:?} were used");
+    }
+}
+
+#[test]
+fn a_task_waits_while_others_hold_the_resources_and_says_what_is_missing() {
+    for master in [Master::Local, Master::Mesos("1.8.1"), NEWEST] {
+        let cluster = Cluster::start(master, &[]);
+        let files = cluster.files("held");
+        let volume = format!("{}:/data", files.display());
+        let hold = "echo up; until [ -e /data/go ]; do sleep 0.1; done";
+        let holders: Vec<Running> = (0..2)
+            .map(|_| cluster.launcher(&["--quiet", "--cpus=4", "--mem=64", "-v", &volume, IMAGE, hold]).start())
+            .collect();
+        for holder in &holders {
+            holder.wait_for_stdout("up");
+        }
+        let launch = cluster.launcher(&["--format=json", "--cpus=1", "--mem=32", IMAGE, "echo mine"]).start();
+        launch.wait_for_stderr("cpus");
+        std::fs::write(files.join("go"), "").unwrap();
+        for holder in holders {
+            holder.finish().expect_code(0).expect_stdout("up\n");
+        }
+        let ended = launch.finish();
+        ended.expect_code(0).expect_stdout("mine\n");
+        let transcript = Transcript::of(&ended.stderr);
+        let reasons = transcript.field("waiting", "reasons").to_string();
+        assert!(transcript.count("waiting") > 0 && ended.said().contains("cpus short by"), "on {master}: {reasons}");
+    }
+}
+
+#[test]
+fn the_attributes_of_the_agent_are_told_with_the_launch() {
+    for master in [Master::Mesos("1.8.1"), NEWEST] {
+        let cluster = Cluster::start(master, &["attributes=rack:r1;level:2.5;slots:[1-2,5-5]"]);
+        let ended = cluster.launcher(&["--format=json", SMALL[0], SMALL[1], IMAGE, "true"]).run();
+        let transcript = Transcript::of(&ended.expect_code(0).stderr);
+        let attributes = transcript.field("launching", "attributes");
+        assert_eq!((&attributes["rack"], &attributes["level"]), (&"r1".into(), &"2.5".into()), "on {master}");
+        assert_eq!(attributes["slots"], "[1-2,5-5]", "on {master}");
     }
 }
 

@@ -10,6 +10,7 @@ mod cluster;
 mod faults;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod restart;
 mod run;
 mod scenario;
 mod table;

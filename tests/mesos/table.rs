@@ -19,6 +19,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     all.extend(output());
     all.extend(container());
     all.extend(failures());
+    all.extend(health());
     all.extend(kills());
     all
 }
@@ -128,6 +129,28 @@ fn failures() -> Vec<Scenario> {
             .code(124)
             .states(&[])
             .ends("timed_out", &["ports"]),
+    ]
+}
+
+fn health() -> Vec<Scenario> {
+    vec![
+        Scenario::new("healthy", &["until [ -e /tmp/seen ]; do sleep 0.05; done; echo seen"])
+            .options(&["--health-cmd=touch /tmp/seen", "--health-interval=100ms"])
+            .quiet()
+            .stdout("seen\n"),
+        Scenario::new("killed for its health", &[POLITE])
+            .options(&["--health-cmd=exit 4", "--health-interval=200ms", "--health-retries=2"])
+            .code(3)
+            .stdout("up\nbye\n")
+            .states(&[
+                "launching",
+                "TASK_STARTING",
+                "TASK_RUNNING",
+                // Not healthy.
+                "TASK_RUNNING",
+                "TASK_KILLING",
+                "TASK_KILLED",
+            ]),
     ]
 }
 

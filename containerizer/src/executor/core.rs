@@ -25,6 +25,9 @@
 //! Output after a silence is told to the framework ([`ExecutorMessage`]), which then need not wait for its next look: once a
 //! second at most, behind every update, only over a link that is up, and once; the framework finds the output anyway.
 //!
+//! While the task runs, `checks` says what to try and what to make of the result; a task that is unhealthy for too long is
+//! stopped like one that is killed.
+//!
 //! Grace of a stop, first that is set: the KILL's own kill policy, the task's kill policy, [`Config::kill_grace`]. A
 //! shutdown leaves the agent's grace period less two seconds, because the agent destroys the container when it is over.
 
@@ -34,9 +37,10 @@ use std::time::Duration;
 use proto::executor::{self, call};
 use proto::mesos::framework_info::capability;
 use proto::mesos::task_status::{Reason, Source};
-use proto::mesos::{self, ContainerId, DurationInfo, KillPolicy, TaskInfo, TaskState, TaskStatus};
+use proto::mesos::{self, ContainerId, ContainerStatus, DurationInfo, KillPolicy, TaskInfo, TaskState, TaskStatus};
 use proto::record::{ExecutorMessage, ExecutorNews};
 
+use super::checks::{CheckKind, Checks, Finding, Probe, Verdict};
 use super::environment::Environment;
 use super::status::{self, StopReason};
 use super::updates::Updates;
@@ -144,6 +148,13 @@ pub enum Input {
     },
     /// The container's owner tells. Exactly one `Ended` must come, also when the owner dies.
     Container(lifecycle::Event),
+    /// What came of an [`Effect::Probe`] of this kind.
+    Probed {
+        /// Which check.
+        kind: CheckKind,
+        /// What was found.
+        finding: Finding,
+    },
     /// SIGTERM.
     Terminate,
     /// [`Executor::next_timeout`] has passed, or nothing happened.
@@ -161,6 +172,8 @@ pub enum Effect {
     Task(Box<TaskInfo>),
     /// For the container's owner.
     Container(lifecycle::Command),
+    /// Try this on the running container, then answer `Probed`.
+    Probe(Box<Probe>),
     /// Leave; nothing follows.
     Finish(Finished),
 }
@@ -191,6 +204,9 @@ pub struct Executor {
     next_news_at: Duration,
     phase: Phase,
     task: Option<Box<TaskInfo>>,
+    checks: Checks,
+    /// Of the running container, for every update while it runs.
+    container_status: Option<ContainerStatus>,
     refused_task_ids: HashSet<String>,
     early_kill: Option<(String, Option<KillPolicy>)>,
     terminal: Option<Box<TaskStatus>>,
@@ -253,6 +269,8 @@ impl Executor {
             next_news_at: now.monotonic,
             phase: Phase::Idle { until: None, ended: None },
             task: None,
+            checks: Checks::default(),
+            container_status: None,
             refused_task_ids: HashSet::new(),
             early_kill: None,
             terminal: None,
@@ -275,6 +293,7 @@ impl Executor {
                 owed.unacknowledged_updates.into_iter().for_each(|update| self.updates.add(update.status));
             }
         }
+        self.checks = Checks::new(&task);
         self.task = Some(Box::new(task));
         self.terminal = self.updates.terminal().cloned().map(Box::new);
         if self.terminal.is_some() {
@@ -325,6 +344,7 @@ impl Executor {
             Input::Container(lifecycle::Event::Started(started)) => self.on_started(now, started),
             Input::Container(lifecycle::Event::OutputAgain) => self.on_output_again(now),
             Input::Container(lifecycle::Event::Ended(ending)) => self.on_ended(now, ending),
+            Input::Probed { kind, finding } => self.on_probed(now, kind, &finding),
         }
         self.check_timeouts(now);
         self.finish_if_over(now);
@@ -341,7 +361,8 @@ impl Executor {
             Link::Abandoned => None,
         };
         let task = match &self.phase {
-            Phase::Idle { until, .. } | Phase::Running { until } => *until,
+            Phase::Idle { until, .. } => *until,
+            Phase::Running { until } => [*until, self.checks.next_timeout()].into_iter().flatten().min(),
             Phase::Reporting { until } => self.is_report_limited().then_some(*until),
             Phase::Starting | Phase::Stopping { .. } => None,
             Phase::Done => return None,
@@ -396,6 +417,7 @@ impl Executor {
         }
         self.updates.add_task((*task).clone());
         self.effects.push(Effect::Task(task.clone()));
+        self.checks = Checks::new(&task);
         self.task = Some(task.clone());
         let Phase::Idle { ended, .. } = &mut self.phase else {
             // A shutdown came first: the end of the container will be this task's end.
@@ -476,24 +498,50 @@ impl Executor {
     fn on_started(&mut self, now: Now, started: Started) {
         if self.phase == Phase::Starting {
             let limit = self.task.as_ref().and_then(|task| task.max_completion_time).and_then(duration);
-            self.phase = Phase::Running { until: limit.map(|limit| now.monotonic + limit) };
+            self.phase = Phase::Running { until: limit.map(|limit| now.monotonic.saturating_add(limit)) };
+            self.checks.start(now.monotonic);
             self.report_running(now, &started);
+        }
+    }
+
+    fn on_probed(&mut self, now: Now, kind: CheckKind, finding: &Finding) {
+        let Phase::Running { .. } = self.phase else { return };
+        let Some(verdict) = self.checks.found(now.monotonic, kind, finding) else { return };
+        let (reason, message) = match &verdict {
+            Verdict::Healthy => (Reason::TaskHealthCheckStatusUpdated, None),
+            Verdict::Unhealthy { why, .. } => (Reason::TaskHealthCheckStatusUpdated, Some(why.clone())),
+            Verdict::Status => (Reason::TaskCheckStatusUpdated, None),
+        };
+        let Some(task) = &self.task else { return };
+        let running = self.new_status(now, &task.task_id.value.clone(), TaskState::TaskRunning);
+        self.updates.add(TaskStatus {
+            healthy: self.checks.is_healthy(),
+            message,
+            // Agents before 1.2 and 1.4 do not know these, and pass on an optional number that they do not know.
+            reason: Some(reason as i32),
+            container_status: self.container_status.clone(),
+            ..running
+        });
+        if let Verdict::Unhealthy { why, is_fatal: true } = verdict {
+            let own = self.task.as_ref().and_then(|task| grace_period(task.kill_policy.as_ref()));
+            self.stop(now, StopReason::Unhealthy(why), own.unwrap_or(self.config.kill_grace));
         }
     }
 
     fn report_running(&mut self, now: Now, started: &Started) {
         let Some(task) = &self.task else { return };
-        // The one before us may have told it. Where it was acknowledged, it is told twice, which says nothing new.
-        if self.updates.has(TaskState::TaskRunning) {
-            return;
-        }
         let told = self.subscribed.as_ref().and_then(|subscribed| subscribed.container_id.clone());
         let configured = || self.config.container_id.clone().map(|value| ContainerId { value, parent: None });
         let container_id = told.or_else(configured);
         let container = status::container_status(task, started, container_id.as_ref(), self.config.pid);
+        self.container_status = Some(container);
+        // The one before us may have told it. Where it was acknowledged, it is told twice, which says nothing new.
+        if self.updates.has(TaskState::TaskRunning) {
+            return;
+        }
         let running = self.new_status(now, &task.task_id.value.clone(), TaskState::TaskRunning);
         let data = started.inspection.clone().map(String::into_bytes);
-        self.updates.add(TaskStatus { container_status: Some(container), data, ..running });
+        self.updates.add(TaskStatus { container_status: self.container_status.clone(), data, ..running });
     }
 
     fn on_output_again(&mut self, now: Now) {
@@ -528,13 +576,14 @@ impl Executor {
             Phase::Reporting { .. } | Phase::Done => return,
         }
         let Some(task) = &self.task else { return self.finish() };
-        let why = match self.phase {
-            Phase::Stopping { why, .. } => Some(why),
+        let why = match &self.phase {
+            Phase::Stopping { why, .. } => Some(why.clone()),
             _ => None,
         };
-        let outcome = status::outcome(&ending, why);
+        let outcome = status::outcome(&ending, why.as_ref());
         let terminal = TaskStatus {
             message: Some(outcome.message),
+            healthy: outcome.healthy,
             reason: outcome.reason.map(|reason| reason as i32),
             data: Some(status::record(&ending).to_bytes()),
             ..self.new_status(now, &task.task_id.value.clone(), outcome.state)
@@ -570,6 +619,10 @@ impl Executor {
             Phase::Running { until: Some(until) } if now.monotonic >= until => {
                 let limit = self.task.as_ref().and_then(|task| task.max_completion_time).and_then(duration);
                 self.stop(now, StopReason::CompletionTime(limit.unwrap_or_default()), Duration::ZERO);
+            }
+            Phase::Running { .. } => {
+                let due = self.checks.take_due(now.monotonic);
+                self.effects.extend(due.into_iter().map(|probe| Effect::Probe(Box::new(probe))));
             }
             _ => {}
         }
@@ -625,6 +678,7 @@ impl Executor {
     fn new_status(&mut self, now: Now, task_id: &str, state: TaskState) -> TaskStatus {
         let told = self.subscribed.as_ref().and_then(|subscribed| subscribed.agent_info.id.clone());
         let agent_id = told.unwrap_or_else(|| mesos::AgentId { value: self.config.agent_id.clone() });
+        let is_ours = self.task.as_ref().is_some_and(|task| task.task_id.value == task_id);
         let uuid = uuid::Builder::from_random_bytes(self.random.u128(..).to_ne_bytes()).into_uuid();
         TaskStatus {
             task_id: mesos::TaskId { value: task_id.to_owned() },
@@ -634,6 +688,8 @@ impl Executor {
             source: Some(Source::Executor as i32),
             timestamp: Some(now.epoch_seconds),
             uuid: Some(uuid.as_bytes().to_vec()),
+            // A task with a check has one in each of its statuses.
+            check_status: self.checks.status().filter(|_| is_ours).cloned(),
             ..TaskStatus::default()
         }
     }

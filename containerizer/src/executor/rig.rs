@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 
 use super::core::{Config, Finished};
 use super::environment::Environment;
+use super::probe::Prober;
 use super::run;
 use super::wire::Wire;
 use crate::lifecycle::{Cause, Command, Ending, Event, Started};
@@ -33,7 +34,8 @@ impl Rig {
         let config = Config::new(&environment, run::new_seed());
         let executor = tokio::spawn(async move {
             let wire = Wire::new(&environment, None).await.unwrap();
-            run::run_core(config, wire, |_| {}, |_| {}, to_owner, from_owner, terminated).await
+            let prober = Prober::new(crate::environment::Environment::default());
+            run::run_core(config, run::Reach { wire, prober }, |_| {}, |_| {}, to_owner, from_owner, terminated).await
         });
         Self { commands, events, terminate: Some(terminate), executor }
     }

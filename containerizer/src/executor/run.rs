@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use proto::executor::call::Subscribe;
 use proto::mesos::TaskInfo;
 use tokio::sync::mpsc;
@@ -10,6 +12,7 @@ use tokio::time::Instant;
 
 use super::core::{Config, Effect, Executor, Finished, Input, Now};
 use super::environment::Environment;
+use super::probe::Prober;
 use super::wire::{Wire, WireError};
 use crate::lifecycle::{Cause, Command, Ending, Event, Started};
 
@@ -50,7 +53,7 @@ pub enum Note<'a> {
 /// Is the executor of a command task until its end is acknowledged by the agent.
 ///
 /// The container's owner takes `commands` and answers with `events`; after its `Event::Ended` it may go. One that goes
-/// without counts as an end that nobody knows. `terminate` completes on SIGTERM.
+/// without counts as an end that nobody knows. `prober` looks whether the task is well. `terminate` completes on SIGTERM.
 ///
 /// # Errors
 /// When there can be no connection to any agent. An agent that refuses or vanishes is no error here: see [`Finished`].
@@ -59,6 +62,7 @@ pub async fn run(
     memory: Memory,
     commands: mpsc::Sender<Command>,
     events: mpsc::Receiver<Event>,
+    prober: Prober,
     terminate: impl Future<Output = ()>,
 ) -> Result<Finished, ExecutorError> {
     let Memory { port, resumed, mut note } = memory;
@@ -69,7 +73,16 @@ pub async fn run(
     if let Some(port) = wire.port() {
         note(Note::Port(port));
     }
-    Ok(run_core(config, wire, |_| {}, |owed| note(Note::Owed(owed)), commands, events, terminate).await)
+    Ok(run_core(config, Reach { wire, prober }, |_| {}, |owed| note(Note::Owed(owed)), commands, events, terminate)
+        .await)
+}
+
+/// Whom the executor reaches, and how.
+pub struct Reach {
+    /// The agent.
+    pub wire: Wire,
+    /// The running container, for its checks.
+    pub prober: Prober,
 }
 
 /// As [`run`], with all that can be configured, and with the wire chosen.
@@ -79,17 +92,19 @@ pub async fn run(
 /// follows from it. A `Command::Stop` may come without any task; it is answered by an end, too.
 pub async fn run_core(
     config: Config,
-    mut wire: Wire,
+    reach: Reach,
     mut on_task: impl FnMut(TaskInfo),
     mut on_owed: impl FnMut(&Subscribe),
     commands: mpsc::Sender<Command>,
     events: mpsc::Receiver<Event>,
     terminate: impl Future<Output = ()>,
 ) -> Finished {
+    let Reach { mut wire, prober } = reach;
     let since = Instant::now();
     let now = || Now { monotonic: since.elapsed(), epoch_seconds: epoch_seconds() };
     let mut executor = Executor::new(config, now());
     let mut owner = Owner { commands, events: Some(events), waiting: VecDeque::new(), started: None };
+    let mut probes = FuturesUnordered::new();
     let mut terminate = std::pin::pin!(terminate);
     let mut is_terminated = false;
     let mut input = Input::Tick;
@@ -106,6 +121,10 @@ pub async fn run_core(
                 Effect::Send(call) => wire.send(*call),
                 Effect::Task(task) => on_task(*task),
                 Effect::Container(command) => owner.waiting.push_back(command),
+                Effect::Probe(probe) => {
+                    let started = owner.started.clone().unwrap_or_default();
+                    probes.push(prober.clone().probe(started, *probe));
+                }
                 Effect::Finish(finished) => return finished,
             }
         }
@@ -113,6 +132,7 @@ pub async fn run_core(
         input = tokio::select! {
             input = wire.next() => input,
             event = owner.next() => Input::Container(event),
+            Some((kind, finding)) = probes.next(), if !probes.is_empty() => Input::Probed { kind, finding },
             () = &mut terminate, if !is_terminated => {
                 is_terminated = true;
                 Input::Terminate

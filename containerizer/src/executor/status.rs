@@ -13,12 +13,14 @@ use proto::record::TaskRecord;
 use crate::lifecycle::{Cause, Ending, Shortage, Started};
 
 /// Why the executor asked for the end of the container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum StopReason {
     /// KILL, SHUTDOWN or SIGTERM.
     Requested,
     /// The task's maximum completion time is over.
     CompletionTime(Duration),
+    /// Its health check has failed too often; the text says why.
+    Unhealthy(String),
 }
 
 /// A terminal state, why, and the words for it.
@@ -27,23 +29,32 @@ pub(super) struct Outcome {
     pub(super) state: TaskState,
     pub(super) reason: Option<Reason>,
     pub(super) message: String,
+    /// Said only where health was the cause.
+    pub(super) healthy: Option<bool>,
+}
+
+impl Outcome {
+    fn new(state: TaskState, reason: Option<Reason>, message: String) -> Self {
+        Self { state, reason, message, healthy: None }
+    }
 }
 
 /// The terminal state for `ending`, when the executor had asked for it because of `stop`.
 ///
 /// A container that ended before the request took effect keeps its own result.
-pub(super) fn outcome(ending: &Ending, stop: Option<StopReason>) -> Outcome {
-    let own = own_outcome(&ending.cause);
+pub(super) fn outcome(ending: &Ending, stop: Option<&StopReason>) -> Outcome {
+    let message = plain_message(&ending.cause);
     match stop.filter(|_| ending.was_stopped) {
-        None => own,
-        Some(StopReason::Requested) => {
-            Outcome { state: TaskState::TaskKilled, reason: None, message: plain_message(&ending.cause) }
+        None => own_outcome(&ending.cause),
+        Some(StopReason::Requested) => Outcome::new(TaskState::TaskKilled, None, message),
+        Some(StopReason::CompletionTime(limit)) => Outcome::new(
+            TaskState::TaskFailed,
+            Some(Reason::MaxCompletionTimeReached),
+            format!("Maximum completion time of {limit:?} reached: {message}"),
+        ),
+        Some(StopReason::Unhealthy(why)) => {
+            Outcome { healthy: Some(false), ..Outcome::new(TaskState::TaskKilled, None, format!("{why}: {message}")) }
         }
-        Some(StopReason::CompletionTime(limit)) => Outcome {
-            state: TaskState::TaskFailed,
-            reason: Some(Reason::MaxCompletionTimeReached),
-            message: format!("Maximum completion time of {limit:?} reached: {}", plain_message(&ending.cause)),
-        },
     }
 }
 
@@ -51,17 +62,15 @@ fn own_outcome(cause: &Cause) -> Outcome {
     let message = told_message(cause);
     match cause {
         Cause::Exited { code: 0 } | Cause::OutOfMemory { code: 0, .. } => {
-            Outcome { state: TaskState::TaskFinished, reason: None, message }
+            Outcome::new(TaskState::TaskFinished, None, message)
         }
-        Cause::Exited { .. } | Cause::Unknown { .. } => Outcome { state: TaskState::TaskFailed, reason: None, message },
+        Cause::Exited { .. } | Cause::Unknown { .. } => Outcome::new(TaskState::TaskFailed, None, message),
         Cause::OutOfMemory { shortage, .. } => {
             // No reason of Mesos' means the host's own want.
             let reason = (*shortage != Shortage::Host).then_some(Reason::ContainerLimitationMemory);
-            Outcome { state: TaskState::TaskFailed, reason, message }
+            Outcome::new(TaskState::TaskFailed, reason, message)
         }
-        Cause::NotStarted { .. } => {
-            Outcome { state: TaskState::TaskFailed, reason: Some(Reason::ContainerLaunchFailed), message }
-        }
+        Cause::NotStarted { .. } => Outcome::new(TaskState::TaskFailed, Some(Reason::ContainerLaunchFailed), message),
     }
 }
 
@@ -136,7 +145,7 @@ mod tests {
         }
     }
 
-    fn read(cause: Cause, stop: Option<StopReason>, was_stopped: bool) -> (TaskState, Option<Reason>, String) {
+    fn read(cause: Cause, stop: Option<&StopReason>, was_stopped: bool) -> (TaskState, Option<Reason>, String) {
         let outcome = outcome(&ending(cause, was_stopped), stop);
         (outcome.state, outcome.reason, outcome.message)
     }
@@ -148,8 +157,11 @@ mod tests {
         let oom = |code| short(code, Shortage::OwnLimit);
         let lost = || Cause::Unknown { message: "the engine lost the exit code".to_owned() };
         let absent = || Cause::NotStarted { message: "image \"x\" not found".to_owned() };
-        let requested = Some(StopReason::Requested);
-        let limit = Some(StopReason::CompletionTime(Duration::from_secs(10)));
+        let requested = Some(&StopReason::Requested);
+        let limit = StopReason::CompletionTime(Duration::from_secs(10));
+        let limit = Some(&limit);
+        let ill = StopReason::Unhealthy("Health check failed once, because of x".to_owned());
+        let ill = Some(&ill);
         #[rustfmt::skip]
         let table = [
             (Cause::Exited { code: 0 }, None, false, TaskState::TaskFinished, None, "Container exited with status 0"),
@@ -160,6 +172,9 @@ mod tests {
             (Cause::Exited { code: 9 }, requested, false, TaskState::TaskFailed, None, "Container exited with status 9"),
             (Cause::Exited { code: 137 }, limit, true, TaskState::TaskFailed, Some(Reason::MaxCompletionTimeReached),
                 "Maximum completion time of 10s reached: Container exited with status 137"),
+            (Cause::Exited { code: 137 }, ill, true, TaskState::TaskKilled, None,
+                "Health check failed once, because of x: Container exited with status 137"),
+            (Cause::Exited { code: 5 }, ill, false, TaskState::TaskFailed, None, "Container exited with status 5"),
             (oom(137), None, false, TaskState::TaskFailed, Some(Reason::ContainerLimitationMemory),
                 "killed: memory limit 256 MB reached (peak 256.0 MB): Container exited with status 137"),
             (short(0, Shortage::OwnLimitOfChild), None, false, TaskState::TaskFinished, None,

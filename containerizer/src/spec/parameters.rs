@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::str::FromStr;
 
 use crate::docker::models::{
-    DeviceMapping, DeviceRequest, HostConfigCgroupnsModeEnum, HostConfigLogConfig, ResourcesUlimits,
+    DeviceMapping, DeviceRequest, HealthConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, ResourcesUlimits,
 };
 
 use super::draft::{Draft, Port};
@@ -130,6 +130,7 @@ const OPTIONS: &[RunOption] = &[
     text(&["memory-swappiness"], |d, v| set(&mut d.host.memory_swappiness, v)),
     text(&["network", "net"], |d, v| set(&mut d.host.network_mode, v)),
     flag(&["oom-kill-disable"], |d, v| d.host.oom_kill_disable = Some(v)),
+    flag(&["no-healthcheck"], |d, v| d.body.healthcheck = v.then(no_health_check)),
     text(&["oom-score-adj"], |d, v| set(&mut d.host.oom_score_adj, v)),
     text(&["pid"], |d, v| set(&mut d.host.pid_mode, v)),
     text(&["pids-limit"], |d, v| set(&mut d.host.pids_limit, v)),
@@ -160,6 +161,10 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["cpu-shares", "c", "cpus"], "give the task the cpus instead; its resources set the limit"),
     (&["detach", "d"], "the containerizer stays with the container"),
     (&["env-file", "label-file"], "files of the submitting machine are not here; give the values themselves"),
+    (
+        &["health-cmd", "health-interval", "health-retries", "health-start-period", "health-timeout"],
+        "nobody looks at what the engine finds; give the task a health check instead",
+    ),
     (&["memory", "m"], "give the task the mem instead; its resources set the limit"),
     (&["mount"], "use volume or tmpfs"),
     (&["name"], "the container's name is mesos-CONTAINER_ID, by which the slave knows it"),
@@ -241,6 +246,10 @@ fn device(text: &str) -> Result<DeviceMapping, String> {
         path_in_container: Some(container.to_owned()),
         cgroup_permissions: Some(permissions.to_owned()),
     })
+}
+
+fn no_health_check() -> HealthConfig {
+    HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() }
 }
 
 fn gpus(text: &str) -> Result<DeviceRequest, String> {

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use proto::record::TaskRecord;
 
 use super::*;
+use crate::executor::checks::Found;
 
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -113,6 +114,7 @@ fn word(effect: &Effect) -> String {
         },
         Effect::Task(task) => format!("task {}", task.task_id.value),
         Effect::Container(Command::Start) => "start".to_owned(),
+        Effect::Probe(probe) => format!("probe {:?}", probe.kind),
         Effect::Container(Command::Stop { grace }) => format!("stop {grace:?}"),
         Effect::Finish(finished) => {
             let status = finished.status.as_ref().map_or("no task".to_owned(), |status| state(status));
@@ -137,6 +139,23 @@ fn task(task_id: &str) -> TaskInfo {
 
 fn launch(task_id: &str) -> Input {
     Input::Launch(Box::new(task(task_id)))
+}
+
+/// With a health check every second, two failures of which are too many.
+fn checked(task: TaskInfo) -> TaskInfo {
+    let check = mesos::HealthCheck {
+        delay_seconds: Some(0.0),
+        interval_seconds: Some(1.0),
+        grace_period_seconds: Some(0.0),
+        consecutive_failures: Some(2),
+        command: Some(mesos::CommandInfo { value: Some("true".to_owned()), ..mesos::CommandInfo::default() }),
+        ..mesos::HealthCheck::default()
+    };
+    TaskInfo { health_check: Some(check), ..task }
+}
+
+fn probed(kind: CheckKind, code: i32) -> Input {
+    Input::Probed { kind, finding: Ok(Found::ExitCode(code)) }
 }
 
 fn policy(grace: Duration) -> KillPolicy {
@@ -550,6 +569,103 @@ fn a_resumed_task_is_subscribed_for_and_reported_without_a_launch() {
     assert_eq!(rig.deliver(), ["finish FINISHED"]);
 }
 
+/// Launched and acknowledged, its container running; what that gave.
+fn run(rig: &mut Rig, task: TaskInfo) -> Vec<String> {
+    rig.take(Input::Tick);
+    rig.take(subscribed(false));
+    rig.take(Input::Launch(Box::new(task)));
+    rig.deliver();
+    rig.take(started())
+}
+
+#[test]
+fn health_is_told_with_every_change_and_too_many_failures_kill_the_task() {
+    let mut rig = Rig::checkpointed();
+    assert_eq!(run(&mut rig, checked(task("t"))), ["probe Health", "send RUNNING"]);
+    assert_eq!(rig.last_sent().healthy, None);
+    rig.deliver();
+    assert_eq!(rig.take(probed(CheckKind::Health, 0)), ["send RUNNING"]);
+    let status = rig.last_sent();
+    assert_eq!((status.healthy, status.reason()), (Some(true), Reason::TaskHealthCheckStatusUpdated));
+    assert!(status.container_status.is_some() && status.data.is_none());
+    rig.deliver();
+    assert_eq!(rig.after(Duration::from_secs(1)), ["probe Health"]);
+    assert_eq!(rig.take(probed(CheckKind::Health, 1)), ["send RUNNING"]);
+    assert_eq!(rig.last_sent().healthy, Some(false));
+    rig.deliver();
+    assert_eq!(rig.wait(), ["probe Health"]);
+    assert_eq!(rig.take(probed(CheckKind::Health, 1)), ["stop 3s", "send RUNNING"]);
+    rig.deliver();
+    assert_eq!(rig.take(stopped()), ["send KILLED"]);
+    let status = rig.last_sent();
+    let why =
+        "Health check failed 2 times in a row, because its command exited with 1: Container exited with status 143";
+    assert_eq!((status.healthy, status.message.as_deref()), (Some(false), Some(why)));
+    assert_eq!(rig.deliver(), ["finish KILLED"]);
+}
+
+#[test]
+fn an_unhealthy_task_gets_its_own_grace_and_no_probe_follows_a_kill() {
+    let mut rig = Rig::checkpointed();
+    let own = Some(policy(Duration::from_secs(9)));
+    run(&mut rig, checked(TaskInfo { kill_policy: own, ..task("t") }));
+    rig.deliver();
+    rig.take(probed(CheckKind::Health, 1));
+    rig.deliver();
+    rig.wait();
+    assert_eq!(rig.take(probed(CheckKind::Health, 1)), ["stop 9s", "send RUNNING"]);
+    rig.deliver();
+
+    let mut rig = Rig::checkpointed();
+    run(&mut rig, checked(task("t")));
+    rig.deliver();
+    rig.take(kill(None));
+    assert!(rig.take(probed(CheckKind::Health, 1)).is_empty(), "its end is under way");
+    assert!(rig.after(Duration::from_secs(60)).is_empty());
+    rig.take(stopped());
+    assert_eq!(rig.last_sent().healthy, None, "health was not the cause");
+}
+
+#[test]
+fn a_task_that_ends_by_itself_before_it_is_killed_for_its_health_keeps_its_result() {
+    let mut rig = Rig::checkpointed();
+    run(&mut rig, checked(task("t")));
+    rig.deliver();
+    rig.take(probed(CheckKind::Health, 1));
+    rig.deliver();
+    rig.wait();
+    rig.take(probed(CheckKind::Health, 1));
+    rig.deliver();
+    assert_eq!(rig.take(exited(0)), ["send FINISHED"]);
+    assert_eq!(rig.last_sent().healthy, None);
+}
+
+#[test]
+fn a_check_is_in_every_status_and_its_changes_are_told_beside_health() {
+    let command = mesos::CommandInfo { value: Some("true".to_owned()), ..mesos::CommandInfo::default() };
+    let check = mesos::CheckInfo {
+        r#type: Some(mesos::check_info::Type::Command as i32),
+        command: Some(mesos::check_info::Command { command }),
+        delay_seconds: Some(0.0),
+        ..mesos::CheckInfo::default()
+    };
+    let mut rig = Rig::checkpointed();
+    let words = run(&mut rig, checked(TaskInfo { check: Some(check), ..task("t") }));
+    assert_eq!(words, ["probe Health", "probe Status", "send RUNNING"]);
+    let code = |status: &TaskStatus| status.check_status.unwrap().command.unwrap().exit_code;
+    assert_eq!(code(&rig.last_sent()), None);
+    rig.deliver();
+    rig.take(probed(CheckKind::Health, 0));
+    rig.deliver();
+    assert_eq!(rig.take(probed(CheckKind::Status, 4)), ["send RUNNING"]);
+    let status = rig.last_sent();
+    assert_eq!((code(&status), status.healthy), (Some(4), Some(true)));
+    assert_eq!(status.reason(), Reason::TaskCheckStatusUpdated);
+    rig.deliver();
+    rig.take(exited(0));
+    assert_eq!(code(&rig.last_sent()), Some(4));
+}
+
 /// What the random test may do next; the rest of the world answers as it must.
 #[derive(Debug, Clone)]
 enum Step {
@@ -565,6 +681,7 @@ enum Step {
     SendFailed,
     Started,
     Ended(i32),
+    Probed(i32),
     Terminate,
     Wait,
     Pause(u16),
@@ -584,6 +701,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::SendFailed),
         2 => Just(Step::Started),
         1 => (0..256).prop_map(Step::Ended),
+        3 => (0..2).prop_map(Step::Probed),
         1 => Just(Step::Terminate),
         3 => Just(Step::Wait),
         2 => any::<u16>().prop_map(Step::Pause),
@@ -602,6 +720,9 @@ struct World {
     has_started: bool,
     has_ended: bool,
     is_finished: bool,
+    /// The task has a health check.
+    is_checked: bool,
+    probing: Option<CheckKind>,
     /// In the order in which the agent gets them, by subscription or by call; repeats left out.
     seen: Vec<TaskStatus>,
 }
@@ -631,6 +752,10 @@ impl World {
                     self.was_told_to_start = true;
                 }
                 Effect::Container(Command::Stop { .. }) => self.was_told_to_stop = true,
+                Effect::Probe(probe) => {
+                    assert!(self.has_started && self.probing.is_none(), "a second probe of its kind: {probe:?}");
+                    self.probing = Some(probe.kind);
+                }
                 Effect::Finish(_) => self.is_finished = true,
             }
         }
@@ -653,7 +778,10 @@ impl World {
                 (self.is_subscribing, self.is_subscribed, self.is_sending) = (false, false, false);
                 Some(lost())
             }
-            Step::Launch(is_ours) if self.is_subscribed => Some(launch(if *is_ours { "t" } else { "u" })),
+            Step::Launch(is_ours) if self.is_subscribed => {
+                let task = task(if *is_ours { "t" } else { "u" });
+                Some(Input::Launch(Box::new(if self.is_checked { checked(task) } else { task })))
+            }
             Step::Kill(seconds) => Some(kill((*seconds > 9).then_some(Duration::from_secs(*seconds as u64)))),
             Step::Acknowledge(index) if self.is_subscribed && !self.seen.is_empty() => {
                 Some(acknowledged(index.get(&self.seen)))
@@ -676,6 +804,10 @@ impl World {
                     if self.has_started { Cause::Exited { code: *code } } else { Cause::NotStarted { message } };
                 Some(ended(cause, self.was_told_to_stop))
             }
+            Step::Probed(code) => {
+                let kind = self.probing.take()?;
+                Some(Input::Probed { kind, finding: Ok(Found::ExitCode(*code)) })
+            }
             Step::Terminate => Some(Input::Terminate),
             _ => None,
         }
@@ -695,13 +827,14 @@ proptest! {
         steps in prop::collection::vec(step(), 0..60),
         is_checkpointed: bool,
         is_resumed: bool,
+        is_checked: bool,
         seed: u64,
     ) {
         let mut rig = Rig::new(|config| {
             (config.is_checkpointed, config.seed) = (is_checkpointed, seed);
-            config.resumed_task = is_resumed.then(|| task("t"));
+            config.resumed_task = is_resumed.then(|| if is_checked { checked(task("t")) } else { task("t") });
         });
-        let mut world = World::default();
+        let mut world = World { is_checked, ..World::default() };
         let tick = rig.executor.handle(at(rig.now), Input::Tick);
         world.perform(tick);
         // After the random part the world does its duty: the container ends, the agent answers, time passes.
@@ -739,7 +872,11 @@ proptest! {
                 TaskState::TaskKilling => 2,
                 _ => 3,
             };
-            prop_assert!(of_task.windows(2).all(|pair| rank(pair[0]) < rank(pair[1])), "out of order: {of_task:?}");
+            let is_in_order = |pair: &[&TaskStatus]| {
+                let is_health = pair[1].healthy.is_some() && rank(pair[1]) == 1;
+                rank(pair[0]) < rank(pair[1]) || (is_health && rank(pair[0]) == 1)
+            };
+            prop_assert!(of_task.windows(2).all(is_in_order), "out of order: {of_task:?}");
         }
         let uuids: std::collections::HashSet<_> = world.seen.iter().map(|status| status.uuid.clone()).collect();
         prop_assert_eq!(uuids.len(), world.seen.len());
