@@ -77,6 +77,20 @@ impl Cluster {
         self.stage.launcher([format!("--master={}", self.address).as_str()].iter().chain(words))
     }
 
+    /// HOST:PORT of the master.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The stdout of the one sandbox there is.
+    pub(crate) fn sandbox_stdout(&self) -> String {
+        let root = self.stage.files();
+        let mut found = Vec::new();
+        find_stdout(root.parent().expect("it is in the stage's directory"), &mut found);
+        let [path] = found.as_slice() else { panic!("sandboxes: {found:?}") };
+        std::fs::read_to_string(path).unwrap()
+    }
+
     /// The real one.
     pub(crate) fn mesos(&mut self) -> &mut Mesos {
         match &mut self.process {
@@ -129,6 +143,16 @@ impl Cluster {
             [] => Ok(()),
             left => Err(format!("containers left: {left:?}")),
         })
+    }
+}
+
+fn find_stdout(directory: &std::path::Path, found: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(directory).unwrap().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => find_stdout(&entry.path(), found),
+            Ok(kind) if kind.is_file() && entry.file_name() == "stdout" => found.push(entry.path()),
+            _ => {}
+        }
     }
 }
 

@@ -7,7 +7,9 @@
 #![allow(clippy::print_stdout, reason = "the table is what these tests show")]
 
 mod cluster;
+mod custom;
 mod faults;
+mod framework;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod restart;
