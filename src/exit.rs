@@ -21,6 +21,8 @@ pub enum Outcome {
     Failed(String),
     /// The user interrupted with this signal (2 or 15) before or while the task ran.
     Interrupted(u8),
+    /// The task runs on without a launcher, as `--detach` wants it.
+    Detached,
 }
 
 /// `--timeout` or `--offer-timeout` passed; as in GNU `timeout`.
@@ -61,6 +63,7 @@ pub const TABLE: &[Row] = &[
         kind: "interrupted",
         meaning: "the launcher was interrupted by SIGHUP, SIGINT (Ctrl-C) or SIGTERM and ended the task",
     },
+    Row { codes: "0", kind: "detached", meaning: "the task runs on, as `--detach` wants it" },
 ];
 
 impl Outcome {
@@ -72,6 +75,7 @@ impl Outcome {
             Self::TimedOut(_) => "timed_out",
             Self::Failed(_) => "failed",
             Self::Interrupted(_) => "interrupted",
+            Self::Detached => "detached",
         }
     }
 }
@@ -83,6 +87,7 @@ pub fn code(outcome: &Outcome) -> u8 {
         Outcome::Signaled(signal) | Outcome::Interrupted(signal) => SIGNAL_BASE.saturating_add(*signal),
         Outcome::TimedOut(_) => TIMED_OUT,
         Outcome::Failed(_) => FAILED,
+        Outcome::Detached => 0,
     }
 }
 
@@ -131,6 +136,7 @@ mod tests {
             Outcome::TimedOut(String::new()),
             Outcome::Failed(String::new()),
             Outcome::Interrupted(2),
+            Outcome::Detached,
         ];
         assert_eq!(TABLE.iter().map(|row| row.kind).collect::<Vec<_>>(), outcomes.each_ref().map(Outcome::kind));
         assert_eq!(TABLE[2].codes, TIMED_OUT.to_string());

@@ -7,6 +7,7 @@
 //! as somebody reads it. An interrupt skips what is left, step by step: kill with grace, kill now, leave.
 
 mod calls;
+mod owned;
 mod place;
 mod signals;
 
@@ -20,7 +21,7 @@ use proto::http::{Client, ClientOptions, EventStream, HttpError};
 use proto::mesos::framework_info::{Capability, capability};
 use proto::mesos::{self, TaskState};
 use proto::record::TaskRecord;
-use proto::scheduler::Event;
+use proto::scheduler::{Event, call};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use url::Url;
@@ -30,6 +31,7 @@ use crate::cidfile::CidFile;
 use crate::display::{Display, Stream};
 use crate::exit::Outcome;
 use crate::job::Job;
+use crate::journal::{Journal, Note, Runs};
 use crate::local::{self, Cluster, LocalError};
 use crate::master::{self, AddressError, MasterAddress, Masters, Refusal, Subscription, chain, host_port};
 use crate::output::{BeforeFirstWrite, LAST_WORDS_LIMIT, Progress, STALL_LIMIT, Sink, Voice};
@@ -38,7 +40,8 @@ use crate::tail::{self, FileTailed, Outputs, Phase, Report, Tailed};
 use crate::update::Update;
 
 use calls::{Calls, Failure};
-use place::location;
+pub use owned::{Owned, Purpose};
+pub(crate) use place::location;
 pub use signals::Signals;
 
 /// How long the last calls (acknowledgement, TEARDOWN) may take once everything else is over.
@@ -50,12 +53,30 @@ const LEAVE_LIMIT: Duration = Duration::from_millis(500);
 /// How often [`STALL_LIMIT`] is looked at.
 const STALL_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
+/// SIGHUP.
+const HANG_UP: u8 = 1;
+
 /// Runs the job to its end: everything that was started for it is gone when this returns.
 ///
 /// With `local` as its master, the embedded cluster lives exactly as long as this call.
 ///
 /// `display` speaks on `stderr`, where the task's own stderr goes, too. At the end its last words are waited for, within limits.
 pub async fn run(job: Job, display: Display, stderr: Sink) -> Outcome {
+    run_with(job, Ownership::ToTake, display, stderr).await
+}
+
+/// Goes on with a run, as [`run`] does: the task outlives this call if it is left.
+pub async fn run_owned(job: Job, owned: Owned, display: Display, stderr: Sink) -> Outcome {
+    run_with(job, Ownership::Taken(Box::new(owned)), display, stderr).await
+}
+
+/// Whether the job's run, if it is one, is in our hands.
+enum Ownership {
+    ToTake,
+    Taken(Box<Owned>),
+}
+
+async fn run_with(job: Job, ownership: Ownership, display: Display, stderr: Sink) -> Outcome {
     let display = SharedDisplay {
         display: Arc::new(Mutex::new(display)),
         made_way: Arc::new(Once::new()),
@@ -73,7 +94,7 @@ pub async fn run(job: Job, display: Display, stderr: Sink) -> Outcome {
             return outcome;
         }
     };
-    let outcome = launch(job, &display, stderr, &mut signals).await.unwrap_or_else(Outcome::Failed);
+    let outcome = launch(job, ownership, &display, stderr, &mut signals).await.unwrap_or_else(Outcome::Failed);
     // Told once: a shell that ran has already done so.
     display.show(&Update::Ended { task_id, outcome: outcome.clone() });
     speak_out(&display.voice, &mut signals).await;
@@ -94,11 +115,25 @@ async fn speak_out(voice: &Voice, signals: &mut Signals) {
 }
 
 /// `Err`: what kept the scheduler core from beginning at all.
-async fn launch(job: Job, display: &SharedDisplay, stderr: Sink, signals: &mut Signals) -> Result<Outcome, String> {
+async fn launch(
+    job: Job,
+    ownership: Ownership,
+    display: &SharedDisplay,
+    stderr: Sink,
+    signals: &mut Signals,
+) -> Result<Outcome, String> {
+    let owned = match ownership {
+        Ownership::Taken(owned) => Some(*owned),
+        Ownership::ToTake => take(&job)?,
+    };
+    if let Some((outcome, text)) = owned.as_ref().and_then(Owned::settled) {
+        display.show(&Update::Notice(text));
+        return Ok(outcome);
+    }
     match job.master.parse().map_err(|error: AddressError| chain(&error))? {
         MasterAddress::Masters(masters) => {
             let clients = Clients::new(job.access.to_master(), job.access.to_agents())?;
-            Shell::new(job, masters, clients, display, stderr)?.run(signals, None).await
+            Shell::new(job, masters, owned, clients, display, stderr)?.run(signals, None).await
         }
         MasterAddress::Local { agents } => {
             // Every user of the machine reaches the cluster; only this process may use it.
@@ -107,7 +142,7 @@ async fn launch(job: Job, display: &SharedDisplay, stderr: Sink, signals: &mut S
             let options = local::Options { agents, access, ..local::Options::default() };
             let mut cluster = Cluster::start(options).await.map_err(|error| chain(&error))?;
             let master = Url::parse(&format!("http://{}/", cluster.address())).expect("a socket address makes a URL");
-            let outcome = match Shell::new(job, Masters::from(master), clients, display, stderr) {
+            let outcome = match Shell::new(job, Masters::from(master), owned, clients, display, stderr) {
                 Ok(shell) => shell.run(signals, Some(&mut cluster)).await,
                 Err(error) => Err(error),
             };
@@ -115,6 +150,15 @@ async fn launch(job: Job, display: &SharedDisplay, stderr: Sink, signals: &mut S
             outcome
         }
     }
+}
+
+/// The run of a job that is to be kept in a journal.
+fn take(job: &Job) -> Result<Option<Owned>, String> {
+    let (Some(run), Some(begin)) = (&job.run, job.begin()) else { return Ok(None) };
+    let taken = Runs::of_user().and_then(|runs| Journal::begin(&runs, begin));
+    let (journal, past) = taken.map_err(|error| error.to_string())?;
+    let purpose = if run.is_detached { Purpose::Detach } else { Purpose::Follow };
+    Ok(Some(Owned::launchable(journal, past, purpose)))
 }
 
 /// Who talks to whom: masters and agents may want different credentials.
@@ -229,6 +273,15 @@ struct Shell {
     tail: Option<RunningTail>,
     record: Option<TaskRecord>,
     cidfile: Option<CidFile>,
+    owned: Option<Owned>,
+    /// What a restored scheduler has told.
+    restored: Vec<Effect>,
+    /// Where the next tail begins: behind what was delivered before.
+    from: [u64; 2],
+    /// Where the present one has begun.
+    tail_from: [u64; 2],
+    is_placed: bool,
+    wants_to_leave: bool,
     has_task_run: bool,
     outcome: Option<Outcome>,
     signals_seen: u32,
@@ -258,6 +311,7 @@ impl Shell {
     fn new(
         job: Job,
         masters: Masters,
+        owned: Option<Owned>,
         clients: Clients,
         display: &SharedDisplay,
         stderr: Sink,
@@ -274,16 +328,42 @@ impl Shell {
             master: masters.to_string(),
             can_suppress: true,
             connect_timeout: job.connect_timeout,
-            is_recorded: false,
+            is_recorded: owned.is_some(),
         };
         let cidfile = job.cidfile.as_deref().map(CidFile::create).transpose()?;
         let no_sink = |error| format!("cannot write the task's output: {error}");
+        let stdout = Sink::stdout().map_err(no_sink)?.before_first_write(display.make_way(Stream::Stdout));
+        let stderr = stderr.before_first_write(display.make_way(Stream::Stderr));
+        // Of a run that goes on, output may be wanted before any master answers.
+        let is_master_tls = owned.is_some() && job.master.starts_with("https://");
+        let mut from = [0, 0];
+        let (scheduler, restored) = match &owned {
+            Some(owned) => {
+                if owned.wants_output() {
+                    stdout.note_in(owned.journal.mark(0, rustix::stdio::stdout()));
+                    stderr.note_in(owned.journal.mark(1, rustix::stdio::stderr()));
+                    from = owned.past.offsets;
+                }
+                owned.scheduler(config, job.task.clone())
+            }
+            None => {
+                let mut scheduler = Scheduler::new(config);
+                let effects = scheduler.handle(Time::ZERO, Input::Add(Box::new(job.task.clone())));
+                (scheduler, effects)
+            }
+        };
         Ok(Self {
             calls: Calls::new(clients.master.clone()),
             shown_behind: [0; 2],
-            scheduler: Scheduler::new(config),
-            stdout: Sink::stdout().map_err(no_sink)?.before_first_write(display.make_way(Stream::Stdout)),
-            stderr: stderr.before_first_write(display.make_way(Stream::Stderr)),
+            scheduler,
+            owned,
+            restored,
+            from,
+            tail_from: [0, 0],
+            is_placed: false,
+            wants_to_leave: false,
+            stdout,
+            stderr,
             cidfile,
             job,
             clients,
@@ -292,7 +372,7 @@ impl Shell {
             started: Instant::now(),
             subscribing: None,
             stream: None,
-            is_master_tls: false,
+            is_master_tls,
             tail: None,
             record: None,
             has_task_run: false,
@@ -304,7 +384,7 @@ impl Shell {
     }
 
     async fn run(mut self, signals: &mut Signals, mut cluster: Option<&mut Cluster>) -> Result<Outcome, String> {
-        self.input(Input::Add(Box::new(self.job.task.clone())));
+        self.begin();
         while !self.is_finished {
             let happening = self.next(signals, cluster.as_deref_mut()).await;
             if let Some(outcome) = self.handle(happening) {
@@ -317,6 +397,21 @@ impl Shell {
         self.show_end(&outcome);
         self.calls.flush(FLUSH_LIMIT).await;
         Ok(outcome)
+    }
+
+    /// A restored scheduler subscribes first: what it then hears may already be the end.
+    fn begin(&mut self) {
+        if self.owned.is_some() {
+            self.note(Note::Owned { pid: std::process::id(), host: self.job.framework.hostname().to_owned() });
+            self.input(Input::Tick);
+        }
+        let inputs: Vec<Input> =
+            std::mem::take(&mut self.restored).into_iter().filter_map(|effect| self.perform(effect)).collect();
+        inputs.into_iter().for_each(|input| self.input(input));
+        if self.owned.as_ref().is_some_and(|owned| owned.purpose == Purpose::Kill) {
+            let task_id = self.job.task_id().to_owned();
+            self.input(Input::Interrupt { task_id, signal: 15, grace: None });
+        }
     }
 
     async fn next(&mut self, signals: &mut Signals, cluster: Option<&mut Cluster>) -> Happening {
@@ -395,6 +490,15 @@ impl Shell {
     /// whatever is left.
     fn interrupted(&mut self, signal: u8) -> Option<Outcome> {
         self.signals_seen += 1;
+        // The terminal is gone, but not the wish for the task.
+        if signal == HANG_UP && self.can_be_left() {
+            self.leave(Outcome::Interrupted(signal));
+            return None;
+        }
+        if self.signals_seen >= 3 && self.can_be_left() {
+            self.leave(Outcome::Interrupted(signal));
+            return None;
+        }
         if self.signals_seen >= 3 {
             self.input(Input::Stop);
             return Some(Outcome::Interrupted(signal));
@@ -432,6 +536,12 @@ impl Shell {
             self.tell_lost("stdout", &tailed.stdout);
             self.tell_lost("stderr", &tailed.stderr);
             self.tell_lost_on_agent();
+        }
+        if tailed.stdout.lost.is_none() && tailed.stderr.lost.is_none() && self.outcome.is_some() {
+            let [stdout, stderr] = self.tail_from;
+            let all = |from: u64, file: &FileTailed| from + file.bytes_written + file.bytes_discarded;
+            let (stdout, stderr) = (all(stdout, &tailed.stdout), all(stderr, &tailed.stderr));
+            self.note(Note::Delivered { stdout, stderr });
         }
         if self.outcome.is_some() {
             self.input(Input::Stop);
@@ -482,6 +592,9 @@ impl Shell {
                 inputs.extend(self.perform(effect));
             }
         }
+        if std::mem::take(&mut self.wants_to_leave) {
+            self.leave(Outcome::Detached);
+        }
     }
 
     fn now(&self) -> Time {
@@ -502,16 +615,28 @@ impl Shell {
                 self.calls.disconnect(self.stream.take());
             }
             Effect::Call(call) => {
+                if call.r#type() == call::Type::Accept
+                    && let Some(why) = self.owned.as_mut().and_then(|owned| owned.refusal.take())
+                {
+                    self.tail = None;
+                    self.outcome = Some(Outcome::Failed(format!("{why}; the task is not launched")));
+                    return Some(Input::Stop);
+                }
                 if let Err((call, reason)) = self.calls.post(call) {
                     return Some(Input::CallFailed { call, reason });
                 }
             }
             Effect::Update(update) => self.show(&update),
             Effect::Status(status) => self.watch_status(&status),
-            Effect::Placed { wire_task_id, offer, .. } => self.start_tail(&wire_task_id, &offer),
+            Effect::Placed { wire_task_id, offer, .. } => {
+                self.is_placed = true;
+                if self.owned.as_ref().is_none_or(Owned::wants_output) {
+                    self.start_tail(&wire_task_id, &offer);
+                }
+            }
             Effect::OutputAgain { .. } => self.ring(),
             Effect::Ended { outcome, .. } => return self.task_ended(outcome),
-            Effect::Record(_) => {}
+            Effect::Record(record) => self.remember(record),
             Effect::Finish => self.is_finished = true,
         }
         None
@@ -529,10 +654,13 @@ impl Shell {
         if matches!(status.state(), TaskState::TaskStarting | TaskState::TaskRunning) {
             self.set_phase(Phase::Running);
         }
+        let is_detached = self.owned.as_ref().is_some_and(|owned| owned.purpose == Purpose::Detach);
+        self.wants_to_leave |= is_detached && status.state() == TaskState::TaskRunning;
     }
 
     fn task_ended(&mut self, outcome: Outcome) -> Option<Input> {
-        self.outcome = Some(outcome);
+        // What has kept the task from being launched goes first.
+        self.outcome.get_or_insert(outcome);
         if self.tail.is_none() {
             return Some(Input::Stop);
         }
@@ -559,6 +687,7 @@ impl Shell {
 
     /// A relaunched task has a sandbox of its own; the one before never produced output.
     fn start_tail(&mut self, executor_id: &str, offer: &mesos::Offer) {
+        self.tail_from = std::mem::take(&mut self.from);
         let (phase, phases) = watch::channel(Phase::Waiting);
         let (sender, reports) = mpsc::unbounded_channel();
         let outputs = Outputs {
@@ -566,6 +695,7 @@ impl Shell {
             stderr: self.stderr.clone(),
             reports: sender,
             wants_pull_progress: !self.job.messages.is_quiet,
+            from: self.tail_from,
         };
         let following = Box::pin(tail::follow(
             self.clients.agents.clone(),

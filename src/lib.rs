@@ -9,6 +9,7 @@
 //!                                  |-> tail -> output: sandbox files -> exact bytes on stdout and stderr
 //!                                  |-> display: Update stream -> one terminal line, plain lines or json
 //!                                  `-> exit: outcome -> exit code
+//! runs: ps, attach, logs, wait, kill, inspect: what can be done with a launch that has a journal
 //! cidfile: the engine's id of the container in a file; dry_run: what would be launched
 //! credentials: secrets from files, for Job and for local; advice: what to do when a master or agent refuses
 //! local: --master=local: master (PURE) + agent + HTTP face, reached over loopback like any other master
@@ -30,6 +31,7 @@ pub mod local;
 pub mod master;
 pub mod output;
 pub mod role;
+pub mod runs;
 pub mod scheduler;
 pub mod tail;
 pub mod update;

@@ -9,19 +9,21 @@ use std::time::SystemTime;
 use containerizer::docker_executor::{self, DockerExecutorError};
 use containerizer::docker_executor_flags::{FlagsError, USAGE};
 use containerizer::{Environment, Verb, supervisor};
-use launch_container::cli::{Cli, Stop};
+use launch_container::cli::{Cli, RunCli, Stop};
 use launch_container::display::{Display, Stderr, failure_line};
+use launch_container::exit::Outcome;
 use launch_container::job::Job;
 use launch_container::output::Sink;
 use launch_container::role::operator::Question;
 use launch_container::role::{LocalCli, Role};
-use launch_container::{credentials, dry_run, exit, framework, local};
+use launch_container::{credentials, dry_run, exit, framework, local, runs};
 use tracing::Level;
 
 fn main() -> ExitCode {
     match Role::from_args(std::env::args_os()) {
         Ok(Role::Launch(cli)) => launch(*cli),
         Ok(Role::Local(cli)) => keep_cluster(&cli),
+        Ok(Role::Run(cli)) => see_to_run(cli),
         Ok(Role::Containerizer(verb)) => containerize(verb),
         Ok(Role::Operator(question)) => answer_operator(&question),
         Ok(Role::Executor(arguments)) => execute(arguments),
@@ -52,11 +54,34 @@ fn launch(cli: Cli) -> ExitCode {
         Ok(runtime) => runtime,
         Err(failure) => return failure,
     };
+    let run = job.run.clone();
     let display = Display::new(&job, Stderr::of_process(stderr.voice()), SystemTime::now());
     let outcome = runtime.block_on(framework::run(job, display, stderr));
+    if let (Outcome::Detached, Some(run)) = (&outcome, run) {
+        say(std::io::stdout(), &format!("{}\n", run.id));
+    }
     // A thread that is stuck in a name lookup or in a write nobody reads must not hold the exit code back.
     runtime.shutdown_background();
     ExitCode::from(exit::code(&outcome))
+}
+
+fn see_to_run(cli: RunCli) -> ExitCode {
+    let stderr = match Sink::stderr() {
+        Ok(stderr) => stderr,
+        Err(error) => return fail(&format!("cannot write the task's output: {error}")),
+    };
+    let voice = stderr.voice();
+    log(runs::verbosity(&cli), move || voice.clone());
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(failure) => return failure,
+    };
+    let result = runtime.block_on(runs::run(cli, stderr));
+    runtime.shutdown_background();
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => fail(&error),
+    }
 }
 
 fn keep_cluster(cli: &LocalCli) -> ExitCode {

@@ -30,6 +30,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use crate::journal::Mark;
+
 /// One of the process's own output streams; clones write to the same stream, in the order of their `write` calls.
 #[derive(Clone)]
 pub struct Sink {
@@ -100,7 +102,7 @@ impl Sink {
     pub fn new(name: &'static str, fd: OwnedFd) -> io::Result<Self> {
         let (queue, inbox) = mpsc::unbounded_channel();
         let state = Arc::new(State { name, ..State::default() });
-        let writer = Writer { fd, inbox, state: Arc::clone(&state) };
+        let writer = Writer { fd, inbox, state: Arc::clone(&state), has_begun: false };
         std::thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(|| writer.run())?;
         Ok(Self { queue, room: Arc::new(Semaphore::new(PIECES)), before_first_write: None, state })
     }
@@ -119,6 +121,21 @@ impl Sink {
     /// Hands `bytes` to the stream; waits while the stream has [`PIECES`] pieces to write. Never fails: what could not be written is
     /// in the answer of [`Sink::flush`]. When the future is dropped before it is ready, nothing of `bytes` will be written.
     pub async fn write(&self, bytes: Bytes) {
+        self.send(bytes, None).await;
+    }
+
+    /// As [`Sink::write`], and where `bytes` end in the file that they are from: noted in the stream's [`Mark`] as far as they were
+    /// taken.
+    pub async fn write_until(&self, bytes: Bytes, end: u64) {
+        self.send(bytes, Some(end)).await;
+    }
+
+    /// From now on, what was delivered is noted there.
+    pub fn note_in(&self, mark: Mark) {
+        let _ = self.state.mark.set(mark);
+    }
+
+    async fn send(&self, bytes: Bytes, end: Option<u64>) {
         let length = bytes.len() as u64;
         if length == 0 {
             return;
@@ -134,7 +151,7 @@ impl Sink {
         let last = bytes.last().copied().unwrap_or_default();
         self.state.given.fetch_add(length, Ordering::AcqRel);
         self.state.last_given.store(last, Ordering::Release);
-        if self.queue.send(Piece::Bytes(bytes, room)).is_err() {
+        if self.queue.send(Piece::Bytes { bytes, end, room }).is_err() {
             self.discard(length);
         }
     }
@@ -272,12 +289,15 @@ pub const STALL_LIMIT: Duration = Duration::from_secs(5);
 /// How long a reader may take nothing before the launcher's last words are not for him, when no signal hurries.
 pub const LAST_WORDS_LIMIT: Duration = Duration::from_secs(60);
 
+/// A pipe that can be written to takes so much at once.
+const NOTED_BYTES: usize = rustix::pipe::PIPE_BUF;
+
 /// The thread calls `poll` and `write`.
 const STACK_BYTES: usize = 64 << 10;
 
 #[derive(Debug)]
 enum Piece {
-    Bytes(Bytes, OwnedSemaphorePermit),
+    Bytes { bytes: Bytes, end: Option<u64>, room: OwnedSemaphorePermit },
     Own(Vec<u8>),
     Flush(oneshot::Sender<()>),
 }
@@ -300,6 +320,7 @@ struct State {
     /// Texts of ours that found no room.
     left_out: AtomicU64,
     trouble: OnceLock<Trouble>,
+    mark: OnceLock<Mark>,
 }
 
 /// The thread's side.
@@ -307,16 +328,18 @@ struct Writer {
     fd: OwnedFd,
     inbox: mpsc::UnboundedReceiver<Piece>,
     state: Arc<State>,
+    /// The first piece has come.
+    has_begun: bool,
 }
 
 impl Writer {
     fn run(mut self) {
         while let Some(piece) = self.inbox.blocking_recv() {
             match piece {
-                Piece::Bytes(bytes, room) => {
+                Piece::Bytes { bytes, end, room } => {
                     // As many may wait as before this one was begun.
                     drop(room);
-                    self.write(&bytes);
+                    self.write(&bytes, end);
                 }
                 Piece::Own(text) => self.say(&text),
                 // Who asked may have left.
@@ -335,10 +358,11 @@ impl Writer {
         self.state.own_waiting.fetch_sub(length, Ordering::AcqRel);
     }
 
-    fn write(&mut self, mut rest: &[u8]) {
+    fn write(&mut self, mut rest: &[u8], end: Option<u64>) {
         if self.state.trouble.get().is_none() {
+            rest = self.without_unnoted(rest, end);
             while !rest.is_empty() {
-                match self.write_some(rest) {
+                match self.write_next(rest) {
                     Ok(count) => {
                         let (taken, left) = rest.split_at(count);
                         if let Some(last) = taken.last() {
@@ -346,6 +370,7 @@ impl Writer {
                         }
                         self.state.written.fetch_add(count as u64, Ordering::AcqRel);
                         rest = left;
+                        self.note(end, rest.len());
                     }
                     Err(trouble) => {
                         let _ = self.state.trouble.set(trouble);
@@ -355,6 +380,37 @@ impl Writer {
             }
         }
         self.state.discarded.fetch_add(rest.len() as u64, Ordering::AcqRel);
+    }
+
+    /// What of the first piece is to be written, if its beginning is already there.
+    fn without_unnoted<'a>(&mut self, rest: &'a [u8], end: Option<u64>) -> &'a [u8] {
+        let Some(mark) = self.state.mark.get().filter(|_| !std::mem::replace(&mut self.has_begun, true)) else {
+            return rest;
+        };
+        let Some(left) = rest.strip_prefix(mark.unnoted()) else { return rest };
+        let count = rest.len() - left.len();
+        self.state.written.fetch_add(count as u64, Ordering::AcqRel);
+        self.note(end, left.len());
+        left
+    }
+
+    /// Where it is noted what was delivered, pieces are small, and none is begun that the reader has no room for: in the middle of
+    /// a write that waits, nobody knows how much of it was taken.
+    fn write_next(&self, rest: &[u8]) -> Result<usize, Trouble> {
+        if self.state.mark.get().is_none() {
+            return self.write_some(rest);
+        }
+        self.wait_for_room()?;
+        self.write_some(&rest[..rest.len().min(NOTED_BYTES)])
+    }
+
+    /// Not to be able to note it is no reason not to write on: somebody who continues from there repeats some bytes.
+    fn note(&self, end: Option<u64>, left: usize) {
+        if let (Some(mark), Some(end)) = (self.state.mark.get(), end)
+            && let Err(error) = mark.store(end.saturating_sub(left as u64), &self.fd)
+        {
+            tracing::debug!(%error, "cannot note what was delivered");
+        }
     }
 
     fn write_some(&self, bytes: &[u8]) -> Result<usize, Trouble> {

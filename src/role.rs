@@ -5,6 +5,7 @@
 //! docker-containerizer doctor ...                                                    the same by a person: see operator.rs
 //! docker-executor ...            or  launch-container docker-executor ...            (also as mesos-docker-executor)
 //! launch-container local ...                                                         an embedded cluster in the foreground
+//! launch-container ps|attach|logs|wait|kill|inspect ...                               a launch that is kept in a journal
 //! launch-container ...                                                               everything else: launch a task
 //! ```
 //!
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 
-use crate::cli::{Cli, Stop};
+use crate::cli::{Cli, RUN_VERBS, RunCli, Stop};
 use crate::exit;
 
 /// The verbs of the external containerizer protocol.
@@ -30,6 +31,8 @@ pub enum Role {
     Launch(Box<Cli>),
     /// Keep an embedded cluster in the foreground.
     Local(LocalCli),
+    /// See to a launch that is kept in a journal.
+    Run(RunCli),
     /// One verb of the external containerizer, one of [`VERBS`]; the rest comes on stdin.
     Containerizer(&'static str),
     /// What a person asks the containerizer.
@@ -90,6 +93,7 @@ impl Role {
             Some(Program::Containerizer) => containerizer(&words),
             Some(Program::Executor) => Ok(Self::Executor(words)),
             Some(Program::Local) => local(words),
+            None if words.first().is_some_and(is_run_verb) => RunCli::parse_words(words).map(Self::Run),
             None => Cli::parse_words(words).map(|cli| Self::Launch(Box::new(cli))),
         }
     }
@@ -114,6 +118,10 @@ impl Program {
             _ => None,
         }
     }
+}
+
+fn is_run_verb(word: &OsString) -> bool {
+    RUN_VERBS.iter().any(|verb| word == verb)
 }
 
 fn containerizer(words: &[OsString]) -> Result<Role, Stop> {

@@ -3,9 +3,11 @@
 //! Spelling and meaning follow `docker run` where it has the same option. Nothing is looked up here (files, environment,
 //! users): [`crate::job`] does that. `docs/command-line.md` describes every option; a test compares.
 
+mod access;
 mod agent_url;
 mod docker;
 mod health;
+mod run;
 mod usage;
 mod values;
 mod words;
@@ -20,10 +22,12 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, ValueEnum};
 
+pub use access::AccessOptions;
 pub(crate) use agent_url::bracketed;
 pub use agent_url::{AgentAddress, AgentUrl};
 pub use docker::DockerOptions;
 pub use health::Health;
+pub use run::{RUN_VERBS, RunCli, RunVerb, Which};
 pub use usage::Stop;
 pub(crate) use values::duration as parse_time_span;
 pub use values::{Assignment, Cpus, Limit, Megabytes, Mount, Network, Protocol, PublishedPort, Volume};
@@ -33,6 +37,7 @@ const ACCESS: &str = "Authentication and TLS";
 const RESOURCES: &str = "Resources";
 const CONTAINER: &str = "Container";
 const LIMITS: &str = "Time limits (plain numbers are seconds; units ms, s, m, h, d as in 1h30m; 0: no limit)";
+const RUNS: &str = "Runs (see launch-container ps, attach, logs, wait, kill and inspect)";
 const MESSAGES: &str = "Messages (on stderr)";
 
 /// How the launcher tells what happens, on stderr.
@@ -70,7 +75,8 @@ pub enum Pull {
 #[command(
     name = "launch-container",
     version,
-    override_usage = "launch-container [OPTIONS] IMAGE [CMD]...\n       launch-container local [OPTIONS]",
+    override_usage = "launch-container [OPTIONS] IMAGE [CMD]...\n       launch-container local [OPTIONS]\n       \
+                      launch-container ps | attach RUN | logs RUN | wait RUN | kill RUN | inspect RUN",
     after_help = after_help(),
     max_term_width = 120,
     args_override_self = true
@@ -101,38 +107,9 @@ pub struct Cli {
     #[arg(long, help_heading = CLUSTER)]
     pub dry_run: bool,
 
-    /// Where agents serve the task's output, if not at the address they offer; {host}, {ip}, {port} and {id} stand for
-    /// what each says of itself
-    #[arg(long, value_name = "URL", help_heading = CLUSTER)]
-    pub agent_url: Option<AgentUrl>,
-
-    /// Who the framework is to the master
-    #[arg(long, value_name = "NAME", env = "MESOS_PRINCIPAL", hide_env_values = true, help_heading = ACCESS)]
-    pub principal: Option<String>,
-
-    /// File with the principal's secret; without --principal, with both in one line or in JSON
-    #[arg(long, value_name = "FILE", env = "MESOS_SECRET_FILE", hide_env_values = true, help_heading = ACCESS)]
-    pub secret_file: Option<PathBuf>,
-
-    /// Who the launcher is to agents [default: as to the master]
-    #[arg(long, value_name = "NAME", help_heading = ACCESS)]
-    pub agent_principal: Option<String>,
-
-    /// File as for --secret-file, for agents
-    #[arg(long, value_name = "FILE", help_heading = ACCESS)]
-    pub agent_secret_file: Option<PathBuf>,
-
-    /// Certificates of the authorities to trust for https, in PEM form [default: those of the system]
-    #[arg(long, value_name = "FILE", help_heading = ACCESS)]
-    pub cacert: Option<PathBuf>,
-
-    /// Client certificate for https, in PEM form
-    #[arg(long, value_name = "FILE", help_heading = ACCESS)]
-    pub cert: Option<PathBuf>,
-
-    /// Key of the client certificate, in PEM form [default: in the same file]
-    #[arg(long, value_name = "FILE", requires = "cert", help_heading = ACCESS)]
-    pub key: Option<PathBuf>,
+    /// Who the launcher is, whom it trusts, and where agents are.
+    #[command(flatten)]
+    pub access: AccessOptions,
 
     /// Processors; fractions down to 0.001
     #[arg(long, value_name = "NUMBER", default_value = "1", allow_negative_numbers = true, help_heading = RESOURCES)]
@@ -313,6 +290,19 @@ pub struct Cli {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::limit, allow_negative_numbers = true,
           help_heading = LIMITS)]
     pub connect_timeout: Limit,
+
+    /// Leave the task once it runs, and print the run's id
+    #[arg(short, long, help_heading = RUNS)]
+    pub detach: bool,
+
+    /// Keep the launch in a journal under this id: the same command line then goes on with it, whatever became of the
+    /// launcher, and never launches it twice
+    #[arg(long, value_name = "ID", help_heading = RUNS)]
+    pub run_id: Option<String>,
+
+    /// How long the master keeps the task when the launcher is gone [default: 2m; 7d with --run-id or --detach]
+    #[arg(long, value_name = "TIME", value_parser = values::limit, allow_negative_numbers = true, help_heading = RUNS)]
+    pub failover_timeout: Option<Limit>,
 
     /// Say nothing but why a launch failed
     #[arg(short, long, help_heading = MESSAGES)]

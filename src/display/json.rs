@@ -208,6 +208,7 @@ fn event(update: &Update) -> Event<'_> {
 fn end<'a>(task_id: &'a str, outcome: &'a Outcome) -> Event<'a> {
     let (exit_code, signal, message) = match outcome {
         Outcome::Exited(code) => (Some(*code), None, None),
+        Outcome::Detached => (None, None, None),
         Outcome::Signaled(signal) | Outcome::Interrupted(signal) => (None, Some(*signal), None),
         Outcome::TimedOut(why) | Outcome::Failed(why) => (None, None, Some(why.as_str())),
     };

@@ -139,7 +139,7 @@ impl Narrator {
                     let why = self.killed_for_health.take()?;
                     (Weight::Failure, format!("the task was killed because it was not healthy: {why}"))
                 }
-                Outcome::Interrupted(_) => return None,
+                Outcome::Interrupted(_) | Outcome::Detached => return None,
                 Outcome::TimedOut(why) | Outcome::Failed(why) => (Weight::Failure, why.clone()),
             },
         };

@@ -14,7 +14,7 @@ const DEFAULT_AGENT_PORT: i32 = 5051;
 ///
 /// Offers always say http. Whoever reaches the master by TLS expects it of agents, too: plain http is tried only where no secret
 /// would be shown that way.
-pub(super) fn location(executor_id: &str, offer: &mesos::Offer, access: &Access, is_master_tls: bool) -> Location {
+pub(crate) fn location(executor_id: &str, offer: &mesos::Offer, access: &Access, is_master_tls: bool) -> Location {
     let url = offer.url.as_ref();
     let port = url.map_or(DEFAULT_AGENT_PORT, |url| url.address.port);
     let host = url.and_then(|url| url.address.hostname.as_deref()).unwrap_or(&offer.hostname);

@@ -7,7 +7,7 @@ use proto::secret::Credential;
 use proto::tls::{Authorities, Identity, TlsOptions};
 
 use super::JobError;
-use crate::cli::{AgentUrl, Cli};
+use crate::cli::{AccessOptions, AgentUrl};
 use crate::credentials;
 
 /// What masters and agents are shown, and where the latter are.
@@ -24,7 +24,11 @@ pub struct Access {
 }
 
 impl Access {
-    pub(super) fn new(cli: &Cli) -> Result<Self, JobError> {
+    /// Reads the files that are named.
+    ///
+    /// # Errors
+    /// A file that is no use.
+    pub fn new(cli: &AccessOptions) -> Result<Self, JobError> {
         let master = credential("--secret-file", cli.principal.as_deref(), cli.secret_file.as_deref())?;
         let agents = match (&cli.agent_principal, &cli.agent_secret_file) {
             (None, None) => master.clone(),
@@ -41,7 +45,7 @@ impl Access {
     }
 
     /// The framework's principal, with or without a proof.
-    pub(super) fn principal(&self, cli: &Cli) -> Option<String> {
+    pub(super) fn principal(&self, cli: &AccessOptions) -> Option<String> {
         cli.principal.clone().or_else(|| self.master.as_ref().map(|credential| credential.principal.clone()))
     }
 
@@ -70,7 +74,7 @@ fn credential(
     credential.map_err(|error| JobError::File { option, why: error.to_string() })
 }
 
-fn tls(cli: &Cli) -> Result<TlsOptions, JobError> {
+fn tls(cli: &AccessOptions) -> Result<TlsOptions, JobError> {
     let failed = |option, why: String| JobError::File { option, why };
     let authorities = cli.cacert.as_deref().map(Authorities::read).transpose();
     let authorities = authorities.map_err(|error| failed("--cacert", error.to_string()))?;

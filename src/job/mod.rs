@@ -7,6 +7,7 @@ mod access;
 mod container;
 mod environment;
 mod health;
+mod run;
 mod task;
 
 use std::ffi::OsString;
@@ -25,6 +26,7 @@ use crate::scheduler;
 
 pub use access::Access;
 pub use environment::EnvironmentError;
+pub use run::Run;
 
 /// How long the master keeps a framework and its tasks whose launcher is gone or cut off: a blip, a new leader or a restarted
 /// master is survived; a killed launcher leaves its task no longer than this.
@@ -55,6 +57,8 @@ pub struct Job {
     pub connect_timeout: Option<Duration>,
     /// How to tell what happens.
     pub messages: Messages,
+    /// `--run-id`, `--detach`: the launch is kept in a journal.
+    pub run: Option<Run>,
 }
 
 /// How to tell what happens.
@@ -110,6 +114,18 @@ pub enum JobError {
         /// What to do instead.
         way: String,
     },
+    /// A run to go on with whose master's address has a password.
+    #[error("the journal does not hold the password of the master {0}; give the whole address with --master")]
+    MasterNeeded(String),
+    /// A journal without a framework that can be read.
+    #[error("the journal does not say which framework the run belongs to")]
+    NoFramework,
+    /// `--run-id` or `--detach` on the embedded cluster.
+    #[error(
+        "{0} is not possible with --master=local: that cluster ends with the launcher; keep one running with \
+         `launch-container local` and use its address"
+    )]
+    LocalRun(&'static str),
     /// `--env` or `--env-file`.
     #[error(transparent)]
     Environment(#[from] EnvironmentError),
@@ -146,18 +162,21 @@ impl Job {
     fn in_surroundings(cli: Cli, surroundings: &Surroundings<'_>) -> Result<Self, JobError> {
         let master = cli.master.clone().filter(|master| !master.trim().is_empty()).ok_or(JobError::NoMaster)?;
         let name = task::name(&cli)?;
+        let mut info = task::info(&cli, &name, surroundings)?;
+        let run = run::of(&cli, &mut info)?;
         let task = scheduler::Task {
-            info: task::info(&cli, &name, surroundings)?,
+            info,
             kill_grace: cli.kill_grace,
             run_timeout: cli.timeout.and_then(|limit| limit.0),
             offer_timeout: cli.offer_timeout.and_then(|limit| limit.0),
         };
-        let access = Access::new(&cli)?;
+        let access = Access::new(&cli.access)?;
         let framework =
-            mesos::FrameworkInfo { principal: access.principal(&cli), ..framework(&cli, &name, surroundings)? };
+            mesos::FrameworkInfo { principal: access.principal(&cli.access), ..framework(&cli, &name, surroundings)? };
         Ok(Self {
             framework,
             access,
+            run,
             name,
             memory: memory(&task.info),
             image: if cli.task.is_some() { image(&task.info) } else { cli.image },
@@ -206,6 +225,15 @@ fn image(info: &mesos::TaskInfo) -> String {
     docker.or_else(of_mesos).unwrap_or_default()
 }
 
+/// How long the master waits for a launcher that is gone.
+fn failover_timeout(cli: &Cli) -> Duration {
+    match cli.failover_timeout {
+        Some(limit) => limit.0.unwrap_or_default(),
+        None if run::is_wanted(cli) => run::RUN_FAILOVER_TIMEOUT,
+        None => FAILOVER_TIMEOUT,
+    }
+}
+
 fn framework(cli: &Cli, name: &str, surroundings: &Surroundings<'_>) -> Result<mesos::FrameworkInfo, JobError> {
     if let Some(role) = &cli.role {
         check_role(role)?;
@@ -213,7 +241,7 @@ fn framework(cli: &Cli, name: &str, surroundings: &Surroundings<'_>) -> Result<m
     Ok(mesos::FrameworkInfo {
         user: surroundings.user.clone(),
         name: cli.framework_name.clone().unwrap_or_else(|| format!("launch-container {name}")),
-        failover_timeout: Some(FAILOVER_TIMEOUT.as_secs_f64()),
+        failover_timeout: Some(failover_timeout(cli).as_secs_f64()),
         // A task outlives the restart of its agent.
         checkpoint: Some(true),
         role: cli.role.clone(),

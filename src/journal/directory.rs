@@ -19,7 +19,7 @@ pub struct RunId(String);
 
 /// Not the name of a run.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("a run id has 1 to 200 letters, digits, '.', '_' and '-', and begins with a letter or digit")]
+#[error("a run id has 1 to 200 letters, digits, '.', '_' and '-', and does not begin with '.' or '-'")]
 pub struct RunIdError;
 
 impl RunId {
@@ -34,7 +34,7 @@ impl FromStr for RunId {
 
     fn from_str(text: &str) -> Result<Self, RunIdError> {
         let is_fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        let begins_well = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+        let begins_well = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
         if text.len() > 200 || !begins_well || !text.chars().all(is_fine) {
             return Err(RunIdError);
         }
@@ -151,7 +151,7 @@ mod tests {
         for good in ["a", "nightly-2026.11.25_1", "0a1b", &"x".repeat(200)] {
             assert_eq!(good.parse::<RunId>().unwrap().as_str(), good);
         }
-        for bad in ["", ".", "..", ".a", "-a", "_a", "a/b", "a b", "ä", "a\n", &"x".repeat(201)] {
+        for bad in ["", ".", "..", ".a", "-a", "a/b", "a b", "ä", "a\n", &"x".repeat(201)] {
             assert_eq!(bad.parse::<RunId>(), Err(RunIdError), "{bad:?}");
         }
     }

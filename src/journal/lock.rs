@@ -6,11 +6,16 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::{JournalError, failed};
+
+/// How often, and how long, to let others look who owns the run before taking it: two seconds.
+const MOST_LOOKS: u32 = 1000;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
 
 /// Held as long as this lives.
 #[derive(Debug)]
@@ -41,10 +46,18 @@ impl Lock {
     pub(super) fn take(directory: &Path) -> Result<Result<Self, Holder>, JournalError> {
         let path = directory.join("lock");
         let mut file = open(&path)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Ok(Err(read_holder(&mut file))),
-            Err(errno) => return Err(failed("lock", &path)(errno.into())),
+        let mut looks = 0;
+        while let Err(errno) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            if errno != Errno::WOULDBLOCK {
+                return Err(failed("lock", &path)(errno.into()));
+            }
+            // Whoever only looks has it for a moment, and shares it.
+            if flock(&file, FlockOperation::NonBlockingLockShared).is_err() || looks == MOST_LOOKS {
+                return Ok(Err(read_holder(&mut file)));
+            }
+            looks += 1;
+            let _ = flock(&file, FlockOperation::Unlock);
+            std::thread::sleep(BETWEEN_LOOKS);
         }
         let host = rustix::system::uname();
         let text = format!("{} {}\n", std::process::id(), host.nodename().to_string_lossy());

@@ -18,6 +18,7 @@ mod offsets;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -203,9 +204,9 @@ impl Journal {
         self.append(Entry::Shell(note))
     }
 
-    /// Where a stream notes how much of it was delivered; 0 is stdout, 1 is stderr.
-    pub fn mark(&self, stream: usize) -> Mark {
-        self.offsets.mark(stream)
+    /// Where a stream (0 is stdout, 1 is stderr) that goes to `out` notes how much of it was delivered.
+    pub fn mark(&self, stream: usize, out: BorrowedFd<'_>) -> Mark {
+        self.offsets.mark(stream, out)
     }
 }
 

@@ -1,3 +1,5 @@
+use std::os::fd::AsFd;
+
 use proto::mesos::{AgentId, Offer, OfferId, TaskId};
 
 use super::*;
@@ -57,8 +59,9 @@ fn every_record_comes_back_as_it_was() {
     }
     journal.note(Note::Owned { pid: 7, host: "desk".to_owned() }).unwrap();
     journal.note(Note::Left).unwrap();
-    journal.mark(0).store(12).unwrap();
-    journal.mark(1).store(u64::MAX).unwrap();
+    let (_reader, out) = rustix::pipe::pipe().unwrap();
+    journal.mark(0, out.as_fd()).store(12, &out).unwrap();
+    journal.mark(1, out.as_fd()).store(u64::MAX, &out).unwrap();
     drop(journal);
     let (journal, past) = Journal::take(&runs, &"r".parse().unwrap()).unwrap();
     assert_eq!(past.records.iter().map(|(_, record)| record.clone()).collect::<Vec<_>>(), records());
@@ -124,6 +127,26 @@ fn a_run_has_one_owner_and_the_second_one_hears_who_that_is() {
     waiting.join().unwrap().unwrap();
     assert_eq!(Journal::holder(&runs, &run).unwrap(), None);
     assert!(Journal::take(&runs, &run).is_ok());
+}
+
+#[test]
+fn looking_who_owns_a_run_keeps_nobody_from_taking_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let runs = Runs::in_directory(directory.path());
+    let run: RunId = "r".parse().unwrap();
+    drop(Journal::begin(&runs, begin("d")).unwrap());
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                Journal::holder(&runs, &run).unwrap();
+            }
+        });
+        for _ in 0..200 {
+            drop(Journal::take(&runs, &run).unwrap());
+        }
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
 }
 
 #[test]

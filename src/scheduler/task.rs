@@ -427,7 +427,11 @@ impl Entry {
         }
         let own = match message::outcome(status) {
             Outcome::Failed(what) => self.failed(&what),
-            own @ (Outcome::Exited(_) | Outcome::Signaled(_) | Outcome::TimedOut(_) | Outcome::Interrupted(_)) => own,
+            own @ (Outcome::Exited(_)
+            | Outcome::Signaled(_)
+            | Outcome::TimedOut(_)
+            | Outcome::Interrupted(_)
+            | Outcome::Detached) => own,
         };
         let then = Then::End { outcome: self.outcome(own), is_confirmed: is_certain_end(status.state()) };
         Step::Applied(Applied { is_news: true, notice: None, then })

@@ -66,9 +66,9 @@ pub(super) enum Verdict {
 }
 
 impl Board {
-    pub(super) fn new(reports: mpsc::UnboundedSender<Report>) -> Self {
-        let file = || File { cursor: Cursor::new(), fetched: 0, given_up: None };
-        let state = State { directory: None, files: [file(), file()], ended: None, outages_told: 0 };
+    pub(super) fn new(reports: mpsc::UnboundedSender<Report>, from: [u64; 2]) -> Self {
+        let files = from.map(|offset| File { cursor: Cursor::at(offset), fetched: 0, given_up: None });
+        let state = State { directory: None, files, ended: None, outages_told: 0 };
         Self { began: Instant::now(), state: Mutex::new(state), news: watch::Sender::new(()), reports }
     }
 

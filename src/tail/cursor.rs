@@ -115,9 +115,10 @@ const DOWNLOAD_MAX_WASTE: u64 = 4;
 const MAX_DRY_READS: u32 = 3;
 
 impl Cursor {
-    pub(super) fn new() -> Self {
+    /// From this byte on.
+    pub(super) fn at(offset: u64) -> Self {
         Self {
-            offset: 0,
+            offset,
             size: None,
             end: End::Open,
             generation: 0,
@@ -287,7 +288,7 @@ impl Cursor {
     fn restart(&mut self, size: u64) -> Shrank {
         let from = self.offset;
         let (end, generation, is_download_refused) = (self.end, self.generation + 1, self.is_download_refused);
-        *self = Self { size: Some(size), end, generation, is_download_refused, ..Self::new() };
+        *self = Self { size: Some(size), end, generation, is_download_refused, ..Self::at(0) };
         Shrank { from, to: size }
     }
 }

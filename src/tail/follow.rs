@@ -18,9 +18,9 @@ use crate::output::{Sink, Written};
 /// reader of our own streams who stalls is waited for. Dropping the future is safe; the sinks then still write what they
 /// have. Memory: about 3 MB at most, with both sinks full.
 pub async fn follow(client: Client, location: Location, outputs: Outputs, control: watch::Receiver<Phase>) -> Tailed {
-    let Outputs { stdout, stderr, reports, wants_pull_progress } = outputs;
+    let Outputs { stdout, stderr, reports, wants_pull_progress, from } = outputs;
     let agent = Agent::new(client, &location);
-    let board = Board::new(reports);
+    let board = Board::new(reports, from);
     let sinks = [stdout, stderr];
     let before = [sinks[0].written(), sinks[1].written()];
     let work = async {
@@ -111,7 +111,7 @@ impl Follower<'_> {
     async fn read(&self, path: &[u8], place: Place) -> Result<(), Fault> {
         let read = self.agent.read(path, place.offset).await?;
         if let Some(data) = self.board.answered(self.stream, place, read)? {
-            self.sink.write(data).await;
+            self.sink.write_until(data, self.board.place(self.stream).offset).await;
         }
         Ok(())
     }
@@ -134,7 +134,7 @@ impl Follower<'_> {
         let mut position = 0;
         while let Some(chunk) = body.chunk().await? {
             let Some(new) = self.board.downloaded(self.stream, place, &mut position, chunk) else { break };
-            self.sink.write(new).await;
+            self.sink.write_until(new, self.board.place(self.stream).offset).await;
             if self.sink.trouble().is_some() {
                 break;
             }

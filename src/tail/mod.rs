@@ -92,6 +92,8 @@ pub struct Outputs {
     pub reports: mpsc::UnboundedSender<Report>,
     /// Whether [`Report::Pulling`] is wanted. It costs requests to the agent while the task waits.
     pub wants_pull_progress: bool,
+    /// Where to begin in stdout and stderr: what is before was delivered by another process.
+    pub from: [u64; 2],
 }
 
 /// What the tail tells while it follows.

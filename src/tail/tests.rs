@@ -89,7 +89,8 @@ impl Rig {
         let (report, reports) = mpsc::unbounded_channel();
         let (control, phases) = watch::channel(Phase::Waiting);
         let sinks = [stdout_sink.clone(), stderr_sink.clone()];
-        let outputs = Outputs { stdout: stdout_sink, stderr: stderr_sink, reports: report, wants_pull_progress };
+        let outputs =
+            Outputs { stdout: stdout_sink, stderr: stderr_sink, reports: report, wants_pull_progress, from: [0, 0] };
         let client = Client::new(ClientOptions::default()).unwrap();
         let tailing = tokio::spawn(follow(client, location, outputs, phases));
         Self { agent, control, reports, stdout, stderr, sinks, tailing, _clock: clock }

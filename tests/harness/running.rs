@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -48,11 +49,19 @@ pub(crate) struct Launch {
     stdout: Reader,
     stderr: Reader,
     terminal: Option<Terminal>,
+    stdout_file: Option<PathBuf>,
 }
 
 impl Launch {
     pub(super) fn new(command: Command) -> Self {
-        Self { command, limit: LAUNCH_LIMIT, stdout: Reader::Eager, stderr: Reader::Eager, terminal: None }
+        Self {
+            command,
+            limit: LAUNCH_LIMIT,
+            stdout: Reader::Eager,
+            stderr: Reader::Eager,
+            terminal: None,
+            stdout_file: None,
+        }
     }
 
     /// An environment variable of the launcher.
@@ -79,6 +88,12 @@ impl Launch {
         self
     }
 
+    /// Stdout is appended to a file.
+    pub(crate) fn stdout_to(mut self, path: &Path) -> Self {
+        self.stdout_file = Some(path.to_owned());
+        self
+    }
+
     /// On a terminal of its own, of 80 columns.
     pub(crate) fn terminal(mut self, terminal: Terminal) -> Self {
         self.terminal = Some(terminal);
@@ -92,7 +107,7 @@ impl Launch {
 
     /// Starts it.
     pub(crate) fn start(self) -> Running {
-        let Self { mut command, limit, stdout, stderr, terminal } = self;
+        let Self { mut command, limit, stdout, stderr, terminal, stdout_file } = self;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut screen = None;
         if let Some(kind) = terminal {
@@ -106,6 +121,9 @@ impl Launch {
                 Terminal::Both | Terminal::Controlling => command.stdout(its),
             };
             screen = Some(ours);
+        }
+        if let Some(path) = stdout_file {
+            command.stdout(File::options().append(true).create(true).open(path).expect("a file"));
         }
         let started = Instant::now();
         let mut child = command.spawn().expect("the binary starts");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use crate::harness::{IMAGE, Running, Stage, closed_port};
+use crate::harness::{IMAGE, LAUNCH_LIMIT, Running, Stage, closed_port};
 
 #[test]
 fn a_cluster_in_the_foreground_serves_other_launchers() {
@@ -144,7 +144,7 @@ fn an_open_cluster_says_so() {
 
 /// `launch-container local` on a free port, and its address as HOST:PORT.
 pub(crate) fn start_cluster(stage: &Stage, options: &[&str]) -> (Running, String) {
-    let cluster = stage.launcher(["local", "--port=0"].iter().chain(options)).start();
+    let cluster = stage.launcher(["local", "--port=0"].iter().chain(options)).limit(LAUNCH_LIMIT * 5).start();
     let said = String::from_utf8(cluster.wait_for_stdout("\n")).unwrap();
     let address = said.split_whitespace().find_map(|word| word.find("127.0.0.1:").map(|at| word[at..].to_owned()));
     let address = address.unwrap_or_else(|| panic!("no address in {said:?}"));

@@ -10,5 +10,6 @@ mod failures;
 mod harness;
 mod messages;
 mod output;
+mod runs;
 mod signals;
 mod terminal;

@@ -163,6 +163,7 @@ impl Checks {
             Outcome::Signaled(signal) => {
                 assert_eq!(truth.completed, [Ending::Signal(*signal)], "task {task_id} ends with {outcome:?}");
             }
+            Outcome::Detached => panic!("nobody detaches here"),
             Outcome::Interrupted(_) => assert!(truth.is_interrupted, "nobody interrupted task {task_id}"),
             Outcome::TimedOut(_) => assert!(truth.has_timeout, "task {task_id} has no timeout: {outcome:?}"),
             Outcome::Failed(why) => {

@@ -14,7 +14,7 @@ fn read(offset: u64, data: &[u8]) -> files::Read {
 
 /// A cursor that has read `offset` bytes of a file and knows of `size`.
 fn cursor(offset: u64, size: u64) -> Cursor {
-    Cursor { offset, size: Some(size), ..Cursor::new() }
+    Cursor { offset, size: Some(size), ..Cursor::at(0) }
 }
 
 fn sized(cursor: &mut Cursor, size: u64) -> Option<Shrank> {
@@ -27,7 +27,7 @@ fn answered(cursor: &mut Cursor, offset: u64, data: &[u8]) -> Answer {
 
 #[test]
 fn nothing_is_asked_before_a_listing_shows_bytes() {
-    let mut cursor = Cursor::new();
+    let mut cursor = Cursor::at(0);
     assert_eq!(cursor.want(), Want::More);
     cursor.sized(None, cursor.place());
     assert_eq!((cursor.want(), cursor.missing()), (Want::More, None));
@@ -143,7 +143,7 @@ fn agent_without_downloads_is_only_read() {
 
 #[test]
 fn recorded_size_is_read_to_the_byte_without_any_listing() {
-    let mut cursor = Cursor::new();
+    let mut cursor = Cursor::at(0);
     cursor.ended(Some(3));
     assert!(!cursor.is_open());
     assert_eq!((cursor.want(), cursor.missing()), (Want::Read(cursor.place()), Some(3)));
@@ -153,7 +153,7 @@ fn recorded_size_is_read_to_the_byte_without_any_listing() {
 
 #[test]
 fn empty_file_needs_no_request() {
-    let mut cursor = Cursor::new();
+    let mut cursor = Cursor::at(0);
     cursor.ended(Some(0));
     assert_eq!(cursor.want(), Want::Done);
 }
@@ -167,7 +167,7 @@ fn recorded_size_that_is_too_small_is_not_believed() {
 
 #[test]
 fn promised_bytes_that_do_not_come_are_waited_for_and_then_counted() {
-    let mut cursor = Cursor::new();
+    let mut cursor = Cursor::at(0);
     cursor.ended(Some(5));
     answered(&mut cursor, 0, b"abc");
     for _ in 0..2 {
@@ -180,7 +180,7 @@ fn promised_bytes_that_do_not_come_are_waited_for_and_then_counted() {
 
 #[test]
 fn promised_bytes_that_come_late_are_taken() {
-    let mut cursor = Cursor::new();
+    let mut cursor = Cursor::at(0);
     cursor.ended(Some(5));
     answered(&mut cursor, 0, b"");
     answered(&mut cursor, 0, b"abc");
@@ -204,7 +204,7 @@ fn file_of_unknown_end_is_done_at_the_last_listing() {
 
 #[test]
 fn file_that_never_was_is_done_at_the_end() {
-    let mut cursor = Cursor::new();
+    let mut cursor = Cursor::at(0);
     cursor.ended(None);
     cursor.close();
     assert_eq!((cursor.want(), cursor.missing()), (Want::Done, Some(0)));
@@ -284,7 +284,7 @@ proptest! {
             }
             received
         };
-        let mut cursor = Cursor::new();
+        let mut cursor = Cursor::at(0);
         let mut asked_at = cursor.place();
         for step in steps {
             match step {

@@ -1,0 +1,130 @@
+//! What of a job goes into a journal, and the job that comes out of one.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use prost::Message;
+use proto::mesos::{Environment, TaskId, TaskInfo};
+use sha2::{Digest, Sha256};
+
+use super::{Access, Job, JobError, Messages};
+use crate::cli::{AccessOptions, Cli, Megabytes};
+use crate::journal::{Begin, RunId, RunIdError, VERSION};
+use crate::master;
+use crate::scheduler;
+
+/// How long the master keeps the framework of a run whose launcher is gone, unless the user says otherwise.
+pub(super) const RUN_FAILOVER_TIMEOUT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// A launch that is kept in a journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// `--run-id`, or the task's id.
+    pub id: RunId,
+    /// `--detach`
+    pub is_detached: bool,
+}
+
+/// Whether the launch is to be kept in a journal.
+pub(super) fn is_wanted(cli: &Cli) -> bool {
+    cli.run_id.is_some() || cli.detach
+}
+
+/// The run that the command line asks for; its id is the task's.
+pub(super) fn of(cli: &Cli, info: &mut TaskInfo) -> Result<Option<Run>, JobError> {
+    if !is_wanted(cli) {
+        return Ok(None);
+    }
+    if cli.master.as_deref().is_some_and(|master| master == "local" || master.starts_with("local[")) {
+        return Err(JobError::LocalRun(if cli.detach { "--detach" } else { "--run-id" }));
+    }
+    let id = cli.run_id.clone().unwrap_or_else(|| info.task_id.value.clone());
+    let id: RunId = id.parse().map_err(|error: RunIdError| JobError::Invalid {
+        option: "--run-id",
+        value: id.clone(),
+        why: error.to_string(),
+    })?;
+    id.as_str().clone_into(&mut info.task_id.value);
+    Ok(Some(Run { id, is_detached: cli.detach }))
+}
+
+impl Job {
+    /// The beginning of the journal, if there is to be one.
+    pub fn begin(&self) -> Option<Begin> {
+        let run = self.run.as_ref()?;
+        let address = master::without_credentials(&self.master);
+        Some(Begin {
+            version: VERSION,
+            run: run.id.clone(),
+            name: self.name.clone(),
+            image: self.image.clone(),
+            has_credentials: address != self.master,
+            master: address,
+            framework: Begin::encode_framework(&self.framework),
+            digest: digest(&self.task.info),
+            kill_grace_ms: milliseconds(self.task.kill_grace),
+            run_timeout_ms: self.task.run_timeout.map(milliseconds),
+        })
+    }
+
+    /// A job to go on with a run that somebody else has begun. `master`: in place of the journal's.
+    ///
+    /// # Errors
+    /// The journal's address is not enough, or the journal holds no framework.
+    pub fn resumed(
+        begin: &Begin,
+        master: Option<String>,
+        access: &AccessOptions,
+        connect_timeout: Option<Duration>,
+        messages: Messages,
+    ) -> Result<Self, JobError> {
+        let master = match master {
+            Some(master) => master,
+            None if begin.has_credentials => return Err(JobError::MasterNeeded(begin.master.clone())),
+            None => begin.master.clone(),
+        };
+        let framework = begin.decode_framework().ok_or(JobError::NoFramework)?;
+        let task_id = TaskId { value: begin.run.to_string() };
+        let info = TaskInfo { name: begin.name.clone(), task_id, ..TaskInfo::default() };
+        let task = scheduler::Task {
+            info,
+            kill_grace: Duration::from_millis(begin.kill_grace_ms),
+            run_timeout: begin.run_timeout_ms.map(Duration::from_millis),
+            offer_timeout: None,
+        };
+        Ok(Self {
+            name: begin.name.clone(),
+            image: begin.image.clone(),
+            memory: Megabytes(0),
+            cidfile: None,
+            is_dry_run: false,
+            task,
+            framework,
+            access: Access::new(access)?,
+            master,
+            connect_timeout,
+            messages,
+            run: Some(Run { id: begin.run.clone(), is_detached: false }),
+        })
+    }
+}
+
+/// Of what the task is. Labels tell of the launcher, ids of the run; the values of the environment may be secrets, and may
+/// change from one time to the next (a token): all these may differ.
+fn digest(info: &TaskInfo) -> String {
+    let mut info = TaskInfo { labels: None, task_id: TaskId::default(), ..info.clone() };
+    if let Some(command) = &mut info.command
+        && let Some(Environment { variables }) = &mut command.environment
+    {
+        variables.iter_mut().for_each(|variable| variable.value = None);
+    }
+    let hash = Sha256::digest(info.encode_to_vec());
+    hash.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    duration.as_millis().try_into().unwrap_or(u64::MAX)
+}
