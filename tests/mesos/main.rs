@@ -12,6 +12,7 @@ mod faults;
 mod framework;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod pymesos;
 mod restart;
 mod run;
 mod scenario;
