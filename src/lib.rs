@@ -3,7 +3,7 @@
 //! The map, from the outside in. Arrows are "hands to"; PURE modules know no clock, no network, no files.
 //!
 //! ```text
-//! main -> role -> cli -> Job -> framework <-> scheduler (PURE)      framework: the one select! of the launcher
+//! main -> role -> cli (settings: environment, configuration file) -> Job -> framework <-> scheduler (PURE)      framework: the one select! of the launcher
 //!                                  |  `-> master: --master forms -> the leader's address
 //!                                  |-> journal: what a run leaves on disk, for whoever continues it
 //!                                  |-> tail -> output: sandbox files -> exact bytes on stdout and stderr
@@ -33,5 +33,6 @@ pub mod output;
 pub mod role;
 pub mod runs;
 pub mod scheduler;
+pub mod settings;
 pub mod tail;
 pub mod update;

@@ -16,11 +16,12 @@ use launch_container::job::Job;
 use launch_container::output::Sink;
 use launch_container::role::operator::Question;
 use launch_container::role::{LocalCli, Role};
+use launch_container::settings::Settings;
 use launch_container::{credentials, dry_run, exit, framework, local, runs};
 use tracing::Level;
 
 fn main() -> ExitCode {
-    match Role::from_args(std::env::args_os()) {
+    match Role::from_args_and(std::env::args_os(), Settings::of_process) {
         Ok(Role::Launch(cli)) => launch(*cli),
         Ok(Role::Local(cli)) => keep_cluster(&cli),
         Ok(Role::Run(cli)) => see_to_run(cli),

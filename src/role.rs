@@ -6,6 +6,7 @@
 //! docker-executor ...            or  launch-container docker-executor ...            (also as mesos-docker-executor)
 //! launch-container local ...                                                         an embedded cluster in the foreground
 //! launch-container ps|attach|logs|wait|kill|inspect ...                               a launch that is kept in a journal
+//! launch-container config | completions SHELL | man                                  answers on stdout
 //! launch-container ...                                                               everything else: launch a task
 //! ```
 //!
@@ -18,8 +19,9 @@ use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 
-use crate::cli::{Cli, RUN_VERBS, RunCli, Stop};
+use crate::cli::{Cli, RUN_VERBS, RunCli, Stop, pages};
 use crate::exit;
+use crate::settings::{self, Settings};
 
 /// The verbs of the external containerizer protocol.
 pub const VERBS: [&str; 7] = ["launch", "update", "usage", "wait", "destroy", "containers", "recover"];
@@ -71,11 +73,23 @@ pub struct LocalCli {
 }
 
 impl Role {
-    /// Reads a whole command line, the program's name first.
+    /// Reads a whole command line, the program's name first, without settings.
     ///
     /// # Errors
     /// [`Stop`] with what to print instead: help, version, or what is wrong.
     pub fn from_args(args: impl IntoIterator<Item = OsString>) -> Result<Self, Stop> {
+        Self::from_args_and(args, || Ok(Settings::none()))
+    }
+
+    /// Reads a whole command line, the program's name first; `settings` is asked for when a task is to be launched.
+    ///
+    /// # Errors
+    /// [`Stop`] with what to print instead: help, version, an answer that was asked for, or what is wrong.
+    pub fn from_args_and(
+        args: impl IntoIterator<Item = OsString>,
+        settings: impl FnOnce() -> Result<Settings, String>,
+    ) -> Result<Self, Stop> {
+        let settings = || settings().map_err(|why| Stop::usage("launch-container", exit::FAILED, &why));
         let mut args = args.into_iter();
         let program = args.next().unwrap_or_default();
         let mut words: Vec<OsString> = args.collect();
@@ -83,7 +97,7 @@ impl Role {
             .file_name()
             .and_then(Program::from_word)
             // A subcommand is never a program of its own.
-            .filter(|program| *program != Program::Local);
+            .filter(|program| matches!(program, Program::Containerizer | Program::Executor));
         let program = by_name.or_else(|| {
             let program = words.first().and_then(|word| Program::from_word(word))?;
             words.remove(0);
@@ -93,8 +107,11 @@ impl Role {
             Some(Program::Containerizer) => containerizer(&words),
             Some(Program::Executor) => Ok(Self::Executor(words)),
             Some(Program::Local) => local(words),
+            Some(Program::Config) => Err(Stop::answer(settings::config(words, &settings()?)?)),
+            Some(Program::Completions) => Err(completions(&words)),
+            Some(Program::Man) => Err(man(&words)),
             None if words.first().is_some_and(is_run_verb) => RunCli::parse_words(words).map(Self::Run),
-            None => Cli::parse_words(words).map(|cli| Self::Launch(Box::new(cli))),
+            None => Cli::parse_with(words, &settings()?).map(|cli| Self::Launch(Box::new(cli))),
         }
     }
 }
@@ -107,6 +124,9 @@ enum Program {
     Containerizer,
     Executor,
     Local,
+    Config,
+    Completions,
+    Man,
 }
 
 impl Program {
@@ -115,6 +135,9 @@ impl Program {
             "docker-containerizer" => Some(Self::Containerizer),
             "docker-executor" | "mesos-docker-executor" => Some(Self::Executor),
             "local" => Some(Self::Local),
+            "config" => Some(Self::Config),
+            "completions" => Some(Self::Completions),
+            "man" => Some(Self::Man),
             _ => None,
         }
     }
@@ -157,6 +180,26 @@ fn containerizer(words: &[OsString]) -> Result<Role, Stop> {
             Some(verb) => Ok(Role::Containerizer(verb)),
             None => Err(usage(format!("unknown verb '{word}'"))),
         },
+    }
+}
+
+fn completions(words: &[OsString]) -> Stop {
+    const PROGRAM: &str = "launch-container completions";
+    let wrong = |text: &str| Stop::usage(PROGRAM, exit::FAILED, text);
+    match words {
+        [shell] => match pages::completions(&shell.to_string_lossy()) {
+            Ok(script) => Stop::answer(script),
+            Err(why) => wrong(&why),
+        },
+        _ => wrong("name one shell: bash, zsh or fish"),
+    }
+}
+
+fn man(words: &[OsString]) -> Stop {
+    if words.is_empty() {
+        Stop::answer(pages::man())
+    } else {
+        Stop::usage("launch-container man", exit::FAILED, "it takes no words; write it to a file launch-container.1")
     }
 }
 
@@ -215,6 +258,20 @@ mod tests {
         let args = ["launch-container", "local", "--port=0", "--agents", "3", "--resources=cpus:4"];
         let Role::Local(cli) = role(&args).unwrap() else { panic!("not local") };
         assert_eq!((cli.port, cli.agents, cli.resources.as_deref()), (0, 3, Some("cpus:4")));
+    }
+
+    #[test]
+    fn answers_about_the_command_line_are_printed() {
+        for (words, expected) in
+            [(&["config"][..], "cpus = \"1\"  # default"), (&["completions", "fish"], "-l cap-add"), (&["man"], ".TH")]
+        {
+            let stop = role(&[&["launch-container"], words].concat()).unwrap_err();
+            assert!(!stop.is_error && stop.text.contains(expected), "{}", stop.text);
+        }
+        for words in [&["completions"][..], &["completions", "tcsh"], &["man", "x"], &["config", "--cpu"]] {
+            let stop = role(&[&["launch-container"], words].concat()).unwrap_err();
+            assert_eq!((stop.is_error, stop.code, stop.text.lines().count()), (true, 125, 1), "{words:?}");
+        }
     }
 
     #[test]

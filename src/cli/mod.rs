@@ -7,6 +7,7 @@ mod access;
 mod agent_url;
 mod docker;
 mod health;
+pub mod pages;
 mod run;
 mod usage;
 mod values;
@@ -17,6 +18,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use proto::resources::Resources;
+
+use crate::settings::{Given, Settings};
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
@@ -29,6 +32,7 @@ pub use docker::DockerOptions;
 pub use health::Health;
 pub use run::{RUN_VERBS, RunCli, RunVerb, Which};
 pub use usage::Stop;
+pub(crate) use usage::complaint;
 pub(crate) use values::duration as parse_time_span;
 pub use values::{Assignment, Cpus, Limit, Megabytes, Mount, Network, Protocol, PublishedPort, Volume};
 
@@ -102,6 +106,10 @@ pub struct Cli {
     /// Take the task from a file with the JSON of Mesos' TaskInfo, in place of IMAGE, CMD and the options that describe it
     #[arg(long, value_name = "FILE", help_heading = CLUSTER)]
     pub task: Option<PathBuf>,
+
+    /// Take options from this table of the configuration file, too: [profile.NAME]
+    #[arg(long, value_name = "NAME", help_heading = CLUSTER)]
+    pub profile: Option<String>,
 
     /// Launch nothing: print the task as JSON on stdout, and on stderr which agents could run it
     #[arg(long, help_heading = CLUSTER)]
@@ -327,14 +335,31 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// Reads the words behind the program's name.
+    /// Reads the words behind the program's name, without settings.
     ///
     /// # Errors
     /// [`Stop`] with what to print instead of launching: help, version, or what is wrong.
     pub fn parse_words(words: impl IntoIterator<Item = OsString>) -> Result<Self, Stop> {
-        let mut command = Self::command();
-        command.build();
-        let words: Vec<OsString> = words.into_iter().collect();
+        Self::parse_with(words, &Settings::none())
+    }
+
+    /// Reads the words behind the program's name; what they leave open is taken from the settings.
+    ///
+    /// # Errors
+    /// [`Stop`] with what to print instead of launching: help, version, or what is wrong.
+    pub fn parse_with(words: impl IntoIterator<Item = OsString>, settings: &Settings) -> Result<Self, Stop> {
+        let (mut matches, _) = Self::matches_with(words, settings, true)?;
+        Self::from_arg_matches_mut(&mut matches).map(Self::without_image).map_err(|error| stop(&error))
+    }
+
+    /// As clap sees it, and what of it came from the settings.
+    pub(crate) fn matches_with(
+        words: impl IntoIterator<Item = OsString>,
+        settings: &Settings,
+        needs_image: bool,
+    ) -> Result<(ArgMatches, Vec<Given>), Stop> {
+        let mut command = Self::built_command();
+        let mut words: Vec<OsString> = words.into_iter().collect();
         if let Some(name) = words::first_unknown(&command, &words)
             && let Some(why) = docker::refusal(&name)
         {
@@ -342,14 +367,44 @@ impl Cli {
             let message = format!("docker run's {dashes}{name} cannot be had on Mesos: {why}");
             return Err(Stop::usage("launch-container", crate::exit::FAILED, &message));
         }
-        let words = words::with_options_ended(&command, words);
-        let words = std::iter::once(OsString::from(command.get_name())).chain(words);
+        words = words::with_options_ended(&command, words);
+        if !needs_image && !words.iter().any(|word| word == "--") {
+            words.extend(["--".into(), "image".into()]);
+        }
+        words.insert(0, OsString::from(command.get_name()));
+        let matches = command.try_get_matches_from_mut(&words).map_err(|error| stop(&error))?;
+        let matches = task_alone(&command, matches).map_err(|error| stop(&error))?;
+        let profile = matches.get_one::<String>("profile").map(String::as_str);
+        let wrong = |text: String| Stop::usage("launch-container", crate::exit::FAILED, &text);
+        let mut given = settings.given(&command, profile).map_err(wrong)?;
+        if given.is_empty() {
+            return Ok((matches, given));
+        }
+        let is_with_task = matches.contains_id("task");
+        let mut found = Vec::new();
+        given.retain(|given| {
+            let Some(arg) = command.get_arguments().find(|arg| arg.get_long() == Some(&given.option)) else {
+                return false;
+            };
+            let is_wanted = !(is_with_task && describes_task(arg));
+            // What is wrong with it was told above.
+            if is_wanted {
+                found.extend(given.words(arg).unwrap_or_default());
+            }
+            // The command line hides it.
+            let is_list = matches!(arg.get_action(), ArgAction::Append);
+            is_wanted && (is_list || matches.value_source(arg.get_id().as_str()) != Some(ValueSource::CommandLine))
+        });
+        words.splice(1..1, found);
+        let matches = command.try_get_matches_from_mut(words).map_err(|error| stop(&error))?;
+        Ok((matches, given))
+    }
+
+    /// The definition of the command line.
+    pub(crate) fn built_command() -> clap::Command {
+        let mut command = Self::command();
+        command.build();
         command
-            .try_get_matches_from_mut(words)
-            .and_then(|matches| task_alone(&command, matches))
-            .and_then(|mut matches| Self::from_arg_matches_mut(&mut matches))
-            .map_err(|error| Stop::from_clap("launch-container", crate::exit::FAILED, &error))
-            .map(Self::without_image)
     }
 
     /// With `--no-image` the first operand is of the command.
@@ -366,14 +421,8 @@ fn task_alone(command: &clap::Command, matches: ArgMatches) -> Result<ArgMatches
     if !matches.contains_id("task") {
         return Ok(matches);
     }
-    let describes_task = |arg: &&clap::Arg| {
-        matches!(arg.get_help_heading(), Some(RESOURCES | CONTAINER))
-            && arg.get_id() != "label"
-            && arg.get_id() != "cidfile"
-            || arg.is_positional()
-    };
     let is_given = |arg: &&clap::Arg| matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
-    match command.get_arguments().filter(describes_task).find(is_given) {
+    match command.get_arguments().filter(|arg| describes_task(arg)).find(is_given) {
         None => Ok(matches),
         Some(arg) => {
             let name = arg.get_long().map_or_else(|| arg.get_id().as_str().to_uppercase(), |long| format!("--{long}"));
@@ -381,6 +430,16 @@ fn task_alone(command: &clap::Command, matches: ArgMatches) -> Result<ArgMatches
             Err(clap::Error::raw(ErrorKind::ArgumentConflict, message))
         }
     }
+}
+
+/// Whether the option, or IMAGE or CMD, says what the file of `--task` says.
+fn describes_task(arg: &clap::Arg) -> bool {
+    let is_beside_it = matches!(arg.get_id().as_str(), "label" | "cidfile");
+    arg.is_positional() || matches!(arg.get_help_heading(), Some(RESOURCES | CONTAINER)) && !is_beside_it
+}
+
+fn stop(error: &clap::Error) -> Stop {
+    Stop::from_clap("launch-container", crate::exit::FAILED, error)
 }
 
 fn after_help() -> String {

@@ -38,7 +38,7 @@ impl Stop {
 }
 
 /// clap's first paragraph without its "error: ", and with the word that was probably meant.
-fn complaint(error: &clap::Error) -> String {
+pub(crate) fn complaint(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     let paragraph = text.split("\n\n").next().unwrap_or(text);

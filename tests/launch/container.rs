@@ -120,6 +120,20 @@ fn a_dry_run_prints_a_task_that_a_file_can_launch() {
 }
 
 #[test]
+fn options_may_stand_in_the_users_configuration_file() {
+    let stage = Stage::new();
+    let directory = stage.files().join("config");
+    fs::create_dir_all(directory.join("launch-container")).unwrap();
+    fs::write(directory.join("launch-container/config.toml"), "master = \"local\"\n[profile.x]\nenv = [\"A=file\"]\n")
+        .unwrap();
+    let launch =
+        stage.launcher(["--profile=x", IMAGE, "echo $A $B"]).env("XDG_CONFIG_HOME", &directory.to_string_lossy());
+    launch.env("LAUNCH_CONTAINER_ENV", "B=variable").run().expect_code(0).expect_stdout("file variable\n");
+    let shown = stage.launcher(["config"]).env("XDG_CONFIG_HOME", &directory.to_string_lossy()).run();
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("config.toml:1"), "{}", shown.said());
+}
+
+#[test]
 fn what_a_cluster_without_a_fetcher_cannot_do_is_refused() {
     let stage = Stage::new();
     stage.local(&["--uri=http://files/x"], &["true"]).run().expect_code(125).expect_words(&["URIs", "--volume"]);
