@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use containerizer::docker_executor::{self, DockerExecutorError};
 use containerizer::docker_executor_flags::{FlagsError, USAGE};
-use containerizer::{Environment, Verb, supervisor};
+use containerizer::{Environment, Verb, fetcher, supervisor};
 use launch_container::cli::{Cli, RunCli, Stop};
 use launch_container::display::{Display, Stderr, failure_line};
 use launch_container::exit::Outcome;
@@ -147,6 +147,10 @@ fn execute(arguments: Vec<OsString>) -> ExitCode {
     let result = match arguments.as_slice() {
         [option, directory] if option == supervisor::STATE_DIRECTORY_OPTION => {
             containerizer::supervise(Path::new(directory)).map_err(|error| error.to_string())
+        }
+        // Whoever started it hears why through a pipe.
+        [option] if option == fetcher::OPTION => {
+            return if fetcher::run() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
         _ => match docker_executor::run(arguments) {
             Err(DockerExecutorError::Flags(FlagsError::Help)) => {

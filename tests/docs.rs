@@ -76,6 +76,18 @@ fn the_options_are_all_there_are() {
 }
 
 #[test]
+fn what_the_containerizer_takes_is_described_as_it_is() {
+    let document = fs::read_to_string(root().join("docs/containerizer.md")).unwrap();
+    for table in [
+        containerizer::config::markdown_table(),
+        containerizer::spec::markdown_table(),
+        containerizer::spec::refused_markdown_table(),
+    ] {
+        assert!(document.contains(&table), "docs/containerizer.md needs this table:\n{table}");
+    }
+}
+
+#[test]
 fn every_file_that_is_linked_is_there() {
     for document in ["README.md", "CHANGELOG.md"] {
         let text = fs::read_to_string(root().join(document)).unwrap();

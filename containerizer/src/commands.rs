@@ -21,6 +21,7 @@ use prost::{Message, Name};
 use proto::ecp;
 use proto::framing::{self, FramingError};
 
+use crate::config::ConfigError;
 use crate::docker::{Engine, EngineError};
 use crate::environment::{Environment, EnvironmentError};
 use crate::spec;
@@ -224,6 +225,8 @@ pub enum Problem {
     Store(#[from] StoreError),
     #[error(transparent)]
     Engine(#[from] EngineError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     #[error(transparent)]
     Start(#[from] StartError),
     #[error("no such container is known to this slave; it was never launched, or it has been waited for or destroyed")]

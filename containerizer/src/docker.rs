@@ -1,4 +1,4 @@
-//! The Docker engine: the only file that talks to it.
+//! The Docker engine: the only module that talks to it (pulls in a file of their own).
 //!
 //! The rest of the crate needs little of an engine, and all of it is here: have an image, create, attach, start, wait,
 //! signal, inspect, limit, remove, list ours, run a program beside its own. Every call has a deadline, named for its reason; only `wait`, `attach`'s
@@ -9,6 +9,7 @@
 
 mod about;
 mod exec;
+mod pull;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -20,16 +21,16 @@ use bollard::container::LogOutput;
 use bollard::errors::Error as BollardError;
 /// The engine's words for containers, plain data: a `Spec` is made of them.
 pub use bollard::models;
-use bollard::models::{ContainerCreateBody, ContainerSummaryStateEnum, ContainerUpdateBody, CreateImageInfo};
+use bollard::models::{ContainerCreateBody, ContainerSummaryStateEnum, ContainerUpdateBody};
 use bollard::query_parameters::{
-    AttachContainerOptions, CreateContainerOptions, CreateImageOptions, InspectContainerOptions, KillContainerOptions,
+    AttachContainerOptions, CreateContainerOptions, InspectContainerOptions, KillContainerOptions,
     ListContainersOptions, LogsOptions, RemoveContainerOptions, WaitContainerOptions,
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
-use proto::record::PullProgress;
 
 pub use self::about::{About, Labelled, Limiting};
+pub use self::pull::DockerCredentials;
 use crate::environment::{DOCKER_HOST, Environment};
 use crate::spec::{CONTAINER_ID_LABEL, Image, Limits, WORK_DIRECTORY_LABEL};
 use crate::store::ContainerId;
@@ -69,38 +70,6 @@ impl Engine {
             Ok(found) => Ok(Some(found.id.unwrap_or_default())),
             Err(EngineError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
-        }
-    }
-
-    /// Pulls an image from its registry and says how far it is. Dropping the future ends the pull.
-    ///
-    /// # Errors
-    /// The image is not there, not allowed, or does not arrive.
-    pub async fn pull(&self, image: &Image, mut on_progress: impl FnMut(PullProgress)) -> Result<(), EngineError> {
-        let options = CreateImageOptions {
-            from_image: Some(image.name.clone()),
-            tag: Some(image.tag_or_digest().to_owned()),
-            ..Default::default()
-        };
-        let mut lines = std::pin::pin!(self.docker.create_image(Some(options), None, None));
-        let mut pull = Pull::new(image);
-        loop {
-            let Ok(line) = tokio::time::timeout(PULL_SILENCE, lines.next()).await else {
-                return Err(EngineError::Timeout {
-                    host: self.host.clone(),
-                    what: "pull the image",
-                    limit: PULL_SILENCE,
-                });
-            };
-            match line {
-                None => return Ok(()),
-                Some(Ok(line)) => {
-                    if let Some(progress) = pull.advance(line) {
-                        on_progress(progress);
-                    }
-                }
-                Some(Err(error)) => return Err(classify_pull(&self.host, image, error)),
-            }
         }
     }
 
@@ -401,8 +370,23 @@ pub enum EngineError {
     ImageNotFound { image: String, reason: String },
     #[error("image {image} may not be pulled: {reason}; check its name, or log in to its registry on this host")]
     RegistryAuth { image: String, reason: String },
+    #[error(
+        "image {image} could not be pulled, its registry cannot be reached: {reason}; check the registry and the network, \
+         or pull it on this host"
+    )]
+    RegistryUnreachable { image: String, reason: String },
+    #[error(
+        "image {image} could not be pulled, nothing has come for {} seconds; check the registry and the network, or allow \
+         more with pull.silence_limit",
+        limit.as_secs()
+    )]
+    PullStalled { image: String, limit: Duration },
     #[error("image {image} could not be pulled: {reason}; check the registry and the network, or pull it on this host")]
     Pull { image: String, reason: String },
+    #[error(
+        "image {image} is not here, and images are never pulled; pull it on this host, or allow it with pull.policy"
+    )]
+    NeverPulled { image: String },
     #[error("the Docker engine cannot {what}: {reason}")]
     NotFound { what: &'static str, reason: String },
     #[error("the Docker engine cannot {what}: {reason}")]
@@ -448,23 +432,6 @@ fn classify(host: &str, what: &'static str, error: BollardError) -> EngineError 
     }
 }
 
-fn classify_pull(host: &str, image: &Image, error: BollardError) -> EngineError {
-    let reason = match &error {
-        BollardError::DockerStreamError { error } => one_line(error),
-        BollardError::DockerResponseServerError { message, .. } => one_line(message),
-        _ => return classify(host, "pull the image", error),
-    };
-    let image = image.to_string();
-    let says = |texts: &[&str]| texts.iter().any(|text| reason.to_ascii_lowercase().contains(text));
-    if says(&["unauthorized", "access denied", "authentication required", "no basic auth", "denied:"]) {
-        EngineError::RegistryAuth { image, reason }
-    } else if says(&["manifest unknown", "not found", "does not exist", "name unknown", "no matching manifest"]) {
-        EngineError::ImageNotFound { image, reason }
-    } else {
-        EngineError::Pull { image, reason }
-    }
-}
-
 fn io_kind(error: &BollardError) -> Option<io::ErrorKind> {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = next {
@@ -499,57 +466,6 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Adds up a pull's lines.
-struct Pull {
-    image: String,
-    layers: HashMap<String, Layer>,
-}
-
-#[derive(Default)]
-struct Layer {
-    is_done: bool,
-    done: u64,
-    total: u64,
-}
-
-impl Pull {
-    fn new(image: &Image) -> Self {
-        Self { image: image.to_string(), layers: HashMap::new() }
-    }
-
-    /// `None` for a line that is not about a layer.
-    fn advance(&mut self, line: CreateImageInfo) -> Option<PullProgress> {
-        let (id, status) = (line.id?, line.status?);
-        let bytes = |number: Option<i64>| number.and_then(|number| u64::try_from(number).ok()).unwrap_or(0);
-        // The first line has the tag where others have the layer.
-        if status.starts_with("Pulling from") {
-            return None;
-        }
-        let layer = self.layers.entry(id).or_default();
-        match status.as_str() {
-            "Downloading" => {
-                let detail = line.progress_detail.unwrap_or_default();
-                layer.done = bytes(detail.current);
-                layer.total = bytes(detail.total).max(layer.done);
-            }
-            "Download complete" | "Verifying Checksum" | "Extracting" => layer.done = layer.total,
-            "Pull complete" | "Already exists" => {
-                layer.done = layer.total;
-                layer.is_done = true;
-            }
-            _ => {}
-        }
-        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        Some(PullProgress {
-            image: self.image.clone(),
-            layers_done: count(self.layers.values().filter(|layer| layer.is_done).count()),
-            layers_total: count(self.layers.len()),
-            bytes_done: self.layers.values().map(|layer| layer.done).sum(),
-            bytes_total: self.layers.values().map(|layer| layer.total).sum(),
-        })
-    }
-}
-
 const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
 /// Questions that a healthy engine answers in milliseconds, and a busy one in a second or two.
 const LOOK: Duration = Duration::from_secs(10);
@@ -563,16 +479,12 @@ const CREATE: Duration = Duration::from_secs(60);
 const START: Duration = Duration::from_secs(120);
 /// Removing a big writable layer takes long on slow disks.
 const REMOVE: Duration = Duration::from_secs(60);
-/// A pull says something at least for every half megabyte; a registry that is silent for so long is gone.
-const PULL_SILENCE: Duration = Duration::from_secs(300);
 /// The library's own limit, out of the way of those above.
 const LIBRARY_TIMEOUT_SECONDS: u64 = 24 * 60 * 60;
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use bollard::models::ProgressDetail;
-
     use super::*;
 
     fn environment(host: &str) -> Environment {
@@ -620,45 +532,5 @@ mod tests {
         let engine = Engine::connect(&environment(&format!("unix://{}", path.display()))).unwrap();
         let error = engine.signal("x", "SIGKILL").await.unwrap_err();
         assert!(matches!(error, EngineError::Timeout { limit: SIGNAL, .. }), "{error}");
-    }
-
-    #[test]
-    fn failed_pulls_are_told_apart() {
-        let image = Image::parse("web:9").unwrap();
-        let of = |text: &str| classify_pull("h", &image, BollardError::DockerStreamError { error: text.to_owned() });
-        assert!(matches!(of("manifest for web:9 not found: manifest unknown"), EngineError::ImageNotFound { .. }));
-        assert!(matches!(
-            of("pull access denied for web, repository does not exist or may require 'docker login'"),
-            EngineError::RegistryAuth { .. }
-        ));
-        let error = of("Get \"https://r/v2/\": dial tcp: lookup r:\n no such host");
-        assert_eq!(
-            error.to_string(),
-            "image web:9 could not be pulled: Get \"https://r/v2/\": dial tcp: lookup r: no such host; check the registry \
-             and the network, or pull it on this host"
-        );
-    }
-
-    #[test]
-    fn a_pulls_lines_add_up() {
-        let mut pull = Pull::new(&Image::parse("web").unwrap());
-        let mut line = |id: &str, status: &str, bytes: Option<(i64, i64)>| {
-            pull.advance(CreateImageInfo {
-                id: Some(id.to_owned()),
-                status: Some(status.to_owned()),
-                progress_detail: bytes
-                    .map(|(current, total)| ProgressDetail { current: Some(current), total: Some(total) }),
-                ..Default::default()
-            })
-        };
-        assert_eq!(line("latest", "Pulling from library/web", None), None);
-        line("a", "Pulling fs layer", None);
-        line("b", "Already exists", None);
-        line("a", "Downloading", Some((10, 100)));
-        let progress = line("c", "Downloading", Some((5, 50))).unwrap();
-        assert_eq!((progress.layers_done, progress.layers_total), (1, 3));
-        assert_eq!((progress.bytes_done, progress.bytes_total), (15, 150));
-        let progress = line("a", "Pull complete", None).unwrap();
-        assert_eq!((progress.layers_done, progress.bytes_done), (2, 105));
     }
 }

@@ -169,6 +169,7 @@ fn placement(flags: &DockerExecutorFlags, task: &TaskInfo) -> Placement {
         mapped_directory: flags.mapped_directory.to_string_lossy().into_owned(),
         environment,
         is_cpu_limited: flags.cgroups_enable_cfs,
+        publishes_allocated_ports: false,
     }
 }
 
@@ -290,7 +291,7 @@ mod tests {
     fn the_container_is_as_the_agent_says() {
         let spec = spec(&["--mapped_directory=/mnt/box", "--task_environment={\"A\":\"hook\"}"]);
         assert_eq!(spec.container_name, "mesos-c1");
-        assert!(!spec.is_pull_forced, "the agent has pulled it");
+        assert_eq!(spec.pull, None, "the agent has pulled it");
         assert_eq!(spec.create.user, None, "users of the host need not be known to the image");
         let environment = spec.create.env.unwrap();
         for expected in ["A=hook", "B=task", "MESOS_SANDBOX=/mnt/box", "MESOS_CONTAINER_NAME=mesos-c1"] {

@@ -72,7 +72,11 @@ impl Environment {
         let is_needed = |name: &str| {
             FOR_EXECUTORS.contains(&name)
                 || name.starts_with("LIBPROCESS_")
-                || matches!(name, WORK_DIRECTORY | DOCKER_HOST | DEFAULT_IMAGE | "SSL_ENABLED" | "PATH" | "HOME")
+                || name.starts_with(crate::config::VARIABLE_PREFIX)
+                || matches!(
+                    name,
+                    WORK_DIRECTORY | DOCKER_HOST | DEFAULT_IMAGE | "SSL_ENABLED" | "PATH" | "HOME" | "DOCKER_CONFIG"
+                )
         };
         Self(self.0.iter().filter(|(name, _)| is_needed(name)).map(|(n, v)| (n.clone(), v.clone())).collect())
     }

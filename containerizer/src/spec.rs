@@ -16,6 +16,7 @@
 
 mod draft;
 mod image;
+mod mount;
 mod parameters;
 mod volumes;
 
@@ -31,8 +32,11 @@ use proto::mesos::{self, CommandInfo, ContainerInfo, Resource};
 use proto::resources::{Resources, Scalar};
 use serde::{Deserialize, Serialize};
 
-use self::draft::{Access, Draft, Port};
+use self::draft::{Access, Draft, Endpoint, Port};
 pub use self::image::{Image, ImageError};
+pub(crate) use self::parameters::bytes;
+pub use self::parameters::{markdown_table, refused_markdown_table};
+use crate::config::{Config, PullPolicy};
 use crate::environment::{DEFAULT_IMAGE, Environment};
 
 /// A container to be created.
@@ -40,8 +44,8 @@ use crate::environment::{DEFAULT_IMAGE, Environment};
 pub struct Spec {
     /// What runs.
     pub image: Image,
-    /// Whether the image is asked for at its registry although it is here.
-    pub is_pull_forced: bool,
+    /// When its registry is asked for it, where the task says so.
+    pub pull: Option<PullPolicy>,
     /// The container's name.
     pub container_name: String,
     /// The engine's own description.
@@ -113,14 +117,22 @@ impl Spec {
         ];
         draft.environment.extend(ours.map(|(name, value)| (name.to_owned(), value.to_owned())));
         run.command_line(&mut draft)?;
+        let has_own_network = !matches!(network.as_str(), "host" | "none") && !network.starts_with("container:");
+        if draft.ports.is_empty() && has_own_network && placement.publishes_allocated_ports {
+            draft.ports = run.allocated_ports();
+        }
         run.check_ports(&draft.ports, &network)?;
+        if draft.endpoint != Endpoint::default() && !has_own_network {
+            return Err(SpecError::EndpointOfHost { network });
+        }
         if draft.body.hostname.is_some() && network == "host" {
             return Err(SpecError::HostnameOfHost);
         }
+        let forced = docker.is_some_and(DockerInfo::force_pull_image).then_some(PullPolicy::Always);
+        let pull = draft.pull.or(forced);
         let is_log_chosen = draft.host.log_config.is_some();
         let (create, host_directories) = draft.finish();
-        let is_pull_forced = docker.is_some_and(DockerInfo::force_pull_image);
-        Ok(Self { image, is_pull_forced, container_name, create, host_directories, is_log_chosen })
+        Ok(Self { image, pull, container_name, create, host_directories, is_log_chosen })
     }
 
     /// Whether the engine's init process is to run before the command.
@@ -181,6 +193,8 @@ pub struct Placement {
     pub environment: BTreeMap<String, String>,
     /// Whether the cpus are a limit, too, and not only a weight.
     pub is_cpu_limited: bool,
+    /// Whether a task with a network of its own and without port mappings gets each of its ports published.
+    pub publishes_allocated_ports: bool,
 }
 
 impl Placement {
@@ -191,6 +205,17 @@ impl Placement {
             mapped_directory: SANDBOX.to_owned(),
             environment: BTreeMap::new(),
             is_cpu_limited: false,
+            publishes_allocated_ports: false,
+        }
+    }
+
+    /// And as the operator wants it.
+    pub fn configured(self, config: &Config) -> Self {
+        let container = &config.container;
+        Self {
+            is_cpu_limited: container.limit_cpus,
+            publishes_allocated_ports: container.publish_allocated_ports,
+            ..self
         }
     }
 }
@@ -393,9 +418,17 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Each of the task's ports leads to the same one inside, as frameworks of the early days expect it.
+    fn allocated_ports(&self) -> Vec<Port> {
+        let ranges = Resources::from(self.resources).ranges("ports");
+        let ports = ranges.into_iter().flat_map(|(begin, end)| begin..=end).filter_map(|port| u16::try_from(port).ok());
+        let ports = ports.filter(|port| *port > 0);
+        ports.map(|port| Port { host_ip: None, host: port, container: port, protocol: "tcp".to_owned() }).collect()
+    }
+
     fn check_ports(&self, ports: &[Port], network: &str) -> Result<(), SpecError> {
         if let Some(port) = ports.first()
-            && matches!(network, "host" | "none")
+            && (matches!(network, "host" | "none") || network.starts_with("container:"))
         {
             return Err(SpecError::PortsOfHost { port: port.host, network: network.to_owned() });
         }
@@ -466,14 +499,19 @@ pub enum SpecError {
     Variable { name: String, reason: &'static str },
     #[error("docker parameter {key:?}: {reason}")]
     Parameter { key: String, reason: String },
-    #[error("docker parameter {key:?} is not known to this containerizer; check its spelling, or leave it out")]
-    UnknownParameter { key: String },
+    #[error("docker parameter {key:?} is not known to this containerizer; {}", hint(.near))]
+    UnknownParameter { key: String, near: Option<&'static str> },
     #[error("volume {volume:?}: {reason}")]
     Volume { volume: String, reason: String },
     #[error("network USER needs exactly one network_info with a name, and {found} have one")]
     UserNetwork { found: usize },
     #[error("a hostname cannot be set with host network; choose bridge, or leave the hostname out")]
     HostnameOfHost,
+    #[error(
+        "a container with network {network} has no address, alias or link of its own there; choose another network, or \
+         leave these parameters out"
+    )]
+    EndpointOfHost { network: String },
     #[error("host port {port} cannot be mapped with network {network}; choose bridge, or leave the port mappings out")]
     PortsOfHost { port: u16, network: String },
     #[error("host port {port} is not among the task's ports resources {offered}; map a port that was offered")]
@@ -482,6 +520,13 @@ pub enum SpecError {
     NoPort { port: u32 },
     #[error("port protocol {protocol:?} is none of tcp, udp, sctp")]
     Protocol { protocol: String },
+}
+
+fn hint(near: &Option<&'static str>) -> String {
+    match near {
+        Some(near) => format!("is {near:?} meant?"),
+        None => "check its spelling, or leave it out".to_owned(),
+    }
 }
 
 /// Where a container finds its sandbox.

@@ -564,6 +564,9 @@ pub struct State {
     /// Its first process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<Process>,
+    /// Whether the operator's launch hook ran, and a destroy hook is to follow.
+    #[serde(default)]
+    pub is_hooked: bool,
     /// Where the running container's usage is read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroups: Option<crate::usage::Cgroups>,

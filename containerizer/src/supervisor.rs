@@ -36,11 +36,13 @@ pub use self::detach::{PROGRAM, STATE_DIRECTORY_OPTION, StartError};
 pub(crate) use self::end::kill;
 pub(crate) use self::output::Files;
 pub(crate) use self::owner::Owner;
+use crate::config::Config;
 use crate::docker::{Engine, EngineError};
 use crate::environment::{Environment, EnvironmentError};
 use crate::executor;
 use crate::executor::probe::Prober;
 use crate::executor::run::{Memory, Note, Resumed};
+use crate::hooks::Hook;
 use crate::lifecycle::{Command, Event};
 use crate::spec::{self, Overhead, Placement};
 use crate::store::{ContainerId, ContainerIdError, Ended, Lock, State, StateDirectory, StoreError};
@@ -336,6 +338,18 @@ async fn clear(mut owner: Owner, environment: &Environment) {
         Ok(Ok(())) => owner.state = State { docker_id: None, cgroups: None, ..owner.state },
         Ok(Err(error)) => tracing::error!(%error, "the container is not removed"),
         Err(_) => tracing::error!("the engine did not remove the container in time"),
+    }
+    if owner.state.is_hooked {
+        let config = Config::load(environment);
+        match config {
+            Ok(config) => {
+                if let Err(error) = Hook::Destroy.run(&owner.launch, &config).await {
+                    tracing::error!(%error, "the container has gone without it");
+                }
+            }
+            Err(error) => tracing::error!(%error, "there is no destroy hook"),
+        }
+        owner.state.is_hooked = false;
     }
     if let Err(error) = directory.write_state(&owner.state) {
         tracing::error!(%error, "that the container is gone is not recorded");

@@ -102,6 +102,8 @@ impl Containerizer {
             ("MESOS_LIBEXEC_DIRECTORY".into(), libexec.into()),
             ("LIBPROCESS_IP".into(), "127.0.0.1".into()),
             ("LIBPROCESS_PORT".into(), port.to_string().into()),
+            // The launcher shows it in its own way, and what it prints is the task's alone.
+            ("LAUNCH_CONTAINERIZER_PULL_PROGRESS_IN_STDERR".into(), "false".into()),
         ]);
         Self { program: program.to_owned(), environment }
     }

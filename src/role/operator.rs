@@ -1,4 +1,4 @@
-//! The words of `docker-containerizer` that people type: `doctor`, `ps`, `inspect`, `gc`, and `launch --foreground`. A slave's
+//! The words of `docker-containerizer` that people type: `doctor`, `ps`, `inspect`, `gc`, `config`, and `launch --foreground`. A slave's
 //! verbs stand alone on their command line.
 
 use std::ffi::OsString;
@@ -12,7 +12,7 @@ use crate::cli::Stop;
 use crate::exit;
 
 /// The first words that belong to this module; `launch`, too, when more follows.
-pub const COMMANDS: [&str; 4] = ["doctor", "ps", "inspect", "gc"];
+pub const COMMANDS: [&str; 5] = ["doctor", "ps", "inspect", "gc", "config"];
 
 /// Whether the words behind `docker-containerizer` are a person's.
 pub(super) fn is_command(words: &[OsString]) -> bool {
@@ -60,6 +60,7 @@ impl Question {
             Words::Inspect { id, work_dir } => {
                 (operator::Command::Inspect { id }, AnswerOptions { format: Format::Json, work_dir })
             }
+            Words::Config => (operator::Command::Config, AnswerOptions { format: Format::Text, work_dir: None }),
             Words::Gc { dry_run, grace, answer } => (operator::Command::Gc { is_dry_run: dry_run, grace }, answer),
         };
         let format = match answer.format {
@@ -112,6 +113,8 @@ enum Words {
         #[arg(long, value_name = "DIRECTORY", help = WORK_DIR)]
         work_dir: Option<PathBuf>,
     },
+    /// Prints the configuration in force, as a file that would set it, with all that can be set.
+    Config,
     /// Removes what nobody can ask for any more, and says what it removes and what it keeps.
     ///
     /// Only state directories of this slave and containers with our labels are ever touched, and of these only what neither
@@ -170,6 +173,7 @@ mod tests {
         assert_eq!((ps.format, ps.work_directory), (operator::Format::Json, Some("/w".into())));
         let gc = parse(&["gc", "--dry-run", "--grace=10m"]).unwrap();
         assert_eq!(gc.command, operator::Command::Gc { is_dry_run: true, grace: Duration::from_secs(600) });
+        assert_eq!(parse(&["config"]).unwrap().command, operator::Command::Config);
         let gc = parse(&["gc"]).unwrap();
         assert_eq!(gc.command, operator::Command::Gc { is_dry_run: false, grace: Duration::from_secs(3600) });
         assert_eq!(parse(&["launch", "--foreground"]).unwrap().command, operator::Command::Launch);

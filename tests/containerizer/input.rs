@@ -51,15 +51,38 @@ fn an_id_that_is_no_file_name_is_refused() {
     assert!(!slave.state().exists());
 }
 
+/// A slave 0.19 would keep a task staging for ever whose `launch` fails.
 #[test]
-fn a_sandbox_that_is_not_there_is_named() {
+fn a_launch_that_cannot_be_is_told_by_wait() {
     let slave = Slave::new();
     let container = slave.container("c1");
     let mut launch = container.custom_executor("true");
     launch.directory = Some("/no/such/sandbox".to_owned());
-    let ran = container.try_launch(&launch, &[]);
-    assert!(ran.error().contains("/no/such/sandbox"), "{ran:?}");
-    assert!(slave.remembered().is_empty());
+    let no_executors = container.task("true");
+    let nonsense = [("MESOS_SLAVE_PID", "nonsense".to_owned())];
+    for (message, variables, reason) in
+        [(launch, &[][..], "/no/such/sandbox"), (no_executors, &nonsense, "MESOS_SLAVE_PID")]
+    {
+        let ran = container.try_launch(&message, variables);
+        assert!(ran.code == Some(0) && ran.stderr.contains(reason), "{ran:?}");
+        let end = container.wait();
+        assert!(end.killed && end.message().contains(reason), "{end:?}");
+        assert_eq!(end.state, Some(proto::mesos::TaskState::TaskFailed as i32));
+    }
+}
+
+#[test]
+fn a_launch_that_cannot_be_recorded_fails_only_where_the_slave_hears_it() {
+    let slave = Slave::new();
+    std::fs::write(slave.state().parent().unwrap(), "in the way").unwrap();
+    let container = slave.container("c1");
+    let message = container.custom_executor("true");
+    let early = container.try_launch(&message, &[]);
+    assert!(early.code == Some(0) && early.stderr.contains("cannot write"), "{early:?}");
+    let wait = container.start_wait().finish();
+    assert_eq!(wait.code, Some(1), "{wait:?}");
+    let late = container.try_launch(&message, &[("MESOS_AGENT_ENDPOINT", "127.0.0.1:5051".to_owned())]);
+    assert!(late.error().contains("cannot write"), "{late:?}");
 }
 
 #[test]

@@ -5,11 +5,15 @@
 mod agent;
 mod checks;
 mod executors;
+mod fetches;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod input;
 mod operator;
+mod pulls;
 mod recovery;
+mod registry;
 mod slave;
+mod spec;
 mod tasks;
 mod verbs;

@@ -428,3 +428,12 @@ pub(crate) fn resources(cpus: f64, mem: f64) -> Vec<Resource> {
     };
     vec![scalar("cpus", cpus), scalar("mem", mem)]
 }
+
+pub(crate) fn ports(begin: u64, end: u64) -> Resource {
+    Resource {
+        name: "ports".to_owned(),
+        r#type: value::Type::Ranges as i32,
+        ranges: Some(value::Ranges { range: vec![value::Range { begin, end }] }),
+        ..Resource::default()
+    }
+}

@@ -25,8 +25,9 @@ fn destroy_ends_the_container_and_may_come_twice() {
     launch_lasting(&container);
     let wait = container.start_wait();
     container.destroy();
-    assert!(slave.remembered().is_empty());
+    // Either of them clears away what is left.
     assert_eq!(wait.finish().code, Some(0));
+    assert!(slave.remembered().is_empty());
     container.destroy();
     slave.container("never-launched").destroy();
 }
@@ -131,15 +132,6 @@ fn a_container_is_launched_once() {
     let again = container.try_launch(&container.custom_executor("true"), &[]);
     assert!(again.error().contains("it was launched before"), "{again:?}");
     container.destroy();
-}
-
-#[test]
-fn a_task_with_an_environment_that_is_no_executors_is_not_launched() {
-    let slave = Slave::new();
-    let container = slave.container("t1");
-    let ran = container.try_launch(&container.task("true"), &[("MESOS_SLAVE_PID", "nonsense".to_owned())]);
-    assert!(ran.error().contains("MESOS_SLAVE_PID"), "{ran:?}");
-    assert!(slave.remembered().is_empty());
 }
 
 #[test]

@@ -5,9 +5,12 @@
 
 use std::time::Duration;
 
+use proto::ecp::Launch;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
-use super::{Context, Problem};
+use super::{Context, Problem, block_on};
+use crate::config::Config;
+use crate::hooks::Hook;
 use crate::store::{ContainerId, StateDirectory};
 
 pub(super) fn run(context: &Context<'_>, id: &ContainerId) -> Result<(), Problem> {
@@ -19,7 +22,31 @@ pub(super) fn run(context: &Context<'_>, id: &ContainerId) -> Result<(), Problem
     if directory.exists() {
         stop_supervisor(&directory)?;
     }
-    context.let_go(id, &directory)
+    let hooked = hooked(&directory);
+    context.let_go(id, &directory)?;
+    if let Some(launch) = hooked {
+        run_hook(context, &launch);
+    }
+    Ok(())
+}
+
+/// Its message, where the supervisor was to run a destroy hook and could not.
+fn hooked(directory: &StateDirectory) -> Option<Launch> {
+    let state = directory.state().ok().flatten()?;
+    state.is_hooked.then(|| directory.launch().ok()).flatten()
+}
+
+fn run_hook(context: &Context<'_>, launch: &Launch) {
+    let ran = match Config::load(context.environment) {
+        Ok(config) => {
+            block_on(async { Ok(Hook::Destroy.run(launch, &config).await.map_err(|error| error.to_string())) })
+        }
+        Err(error) => Ok(Err(error.to_string())),
+    };
+    let failed = ran.map_err(|problem| problem.to_string()).and_then(|ran| ran);
+    if let Err(error) = failed {
+        eprintln!("docker-containerizer: the container is destroyed, but: {error}");
+    }
 }
 
 /// Has the supervisor end its container and itself, and ends it where it does not.

@@ -10,9 +10,12 @@ use std::collections::HashSet;
 use std::thread;
 
 use super::{Context, Problem, block_on};
+use crate::config::Config;
 use crate::store::StateDirectory;
 
 pub(super) fn run(context: &Context<'_>) -> Result<(), Problem> {
+    // Better no slave than one whose every launch fails.
+    Config::load(context.environment)?;
     context.store.clear_leftovers()?;
     let remembered = context.store.list()?;
     let orphaned = remembered.iter().map(|(_, directory)| directory).filter(|directory| needs_successor(directory));

@@ -1,5 +1,5 @@
 //! What the operator of a slave asks: is all well (`doctor`), which containers are there (`ps`), what is known of one
-//! (`inspect`), what can go (`gc`); and a launch that can be watched (`launch --foreground`).
+//! (`inspect`), what can go (`gc`), what is configured (`config`); and a launch that can be watched (`launch --foreground`).
 //!
 //! ```text
 //! survey: state directories (store) + containers with our labels (engine) -> every container, and how it stands
@@ -23,6 +23,7 @@ mod table;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::config::{Config, ConfigError};
 use crate::environment::{Environment, EnvironmentError, WORK_DIRECTORY};
 use crate::store::StoreError;
 
@@ -33,6 +34,8 @@ pub enum Command {
     Doctor,
     /// A launch whose supervisor stays in this process; the slave's message comes on stdin.
     Launch,
+    /// The configuration in force.
+    Config,
     /// Every container of a slave.
     Ps,
     /// All that is known of one container.
@@ -80,6 +83,9 @@ pub fn run(
     work_directory: Option<&Path>,
     environment: &Environment,
 ) -> Result<Answer, OperatorError> {
+    if *command == Command::Config {
+        return Ok(Answer { text: Config::print(environment)?, notes: Vec::new(), is_fine: true });
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(OperatorError::Runtime)?;
     let slaves = slave::find();
     let work_directory = find_work_directory(work_directory, environment, &slaves);
@@ -88,7 +94,7 @@ pub fn run(
     }
     runtime.block_on(async {
         match command {
-            Command::Launch => unreachable!("it has a runtime of its own"),
+            Command::Launch | Command::Config => unreachable!("they are answered above"),
             Command::Doctor => Ok(doctor::run(format, work_directory, environment, &slaves).await),
             Command::Ps => ps::run(format, &work_directory?, environment).await,
             Command::Inspect { id } => inspect::run(id, &work_directory?, environment).await,
@@ -134,6 +140,8 @@ pub enum OperatorError {
     NoSlave,
     #[error("several Mesos slaves run here ({found}); choose one: --work-dir DIRECTORY")]
     SeveralSlaves { found: String },
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     #[error(transparent)]
     Environment(#[from] EnvironmentError),
     #[error("{} cannot be made an absolute path: {source}", path.display())]

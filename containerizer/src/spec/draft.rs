@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use crate::docker::models::{
-    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum,
-    MountType, PortBinding, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigLogConfig, Mount,
+    MountBindOptions, MountBindOptionsPropagationEnum, MountType, NetworkingConfig, PortBinding, RestartPolicy,
+    RestartPolicyNameEnum,
 };
+
+use crate::config::PullPolicy;
 
 /// The parts that several sources add to: message fields, parameters, the old option list.
 #[derive(Debug, Default)]
@@ -17,6 +20,9 @@ pub(super) struct Draft {
     pub(super) labels: HashMap<String, String>,
     pub(super) mounts: Vec<Mount>,
     pub(super) ports: Vec<Port>,
+    pub(super) endpoint: Endpoint,
+    /// As a parameter has it.
+    pub(super) pull: Option<PullPolicy>,
     /// Made before the container is created where they are missing, as Docker does for `-v`.
     pub(super) host_directories: Vec<PathBuf>,
     /// The sandbox on the host.
@@ -32,6 +38,46 @@ pub(super) struct Port {
     pub(super) host: u16,
     pub(super) container: u16,
     pub(super) protocol: String,
+}
+
+/// What the container is in its network.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Endpoint {
+    pub(super) aliases: Vec<String>,
+    pub(super) links: Vec<String>,
+    pub(super) ipv4: Option<String>,
+    pub(super) ipv6: Option<String>,
+    pub(super) link_local_ips: Vec<String>,
+}
+
+impl Endpoint {
+    /// Links without a network of one's own are the engine's old kind, and stand elsewhere.
+    fn apply(self, network: &str, body: &mut ContainerCreateBody, host: &mut HostConfig) {
+        if self == Self::default() {
+            return;
+        }
+        let Self { aliases, links, ipv4, ipv6, link_local_ips } = self;
+        let some = |list: Vec<String>| (!list.is_empty()).then_some(list);
+        let is_own = !matches!(network, "bridge" | "default");
+        if !is_own {
+            host.links = some(links.clone());
+        }
+        let has_address = ipv4.is_some() || ipv6.is_some() || !link_local_ips.is_empty();
+        let settings = EndpointSettings {
+            aliases: some(aliases),
+            links: some(links).filter(|_| is_own),
+            ipam_config: has_address.then(|| EndpointIpamConfig {
+                ipv4_address: ipv4,
+                ipv6_address: ipv6,
+                link_local_ips: some(link_local_ips),
+            }),
+            ..Default::default()
+        };
+        if settings != EndpointSettings::default() {
+            let endpoints = HashMap::from([(network.to_owned(), settings)]);
+            body.networking_config = Some(NetworkingConfig { endpoints_config: Some(endpoints) });
+        }
+    }
 }
 
 impl Draft {
@@ -75,6 +121,8 @@ impl Draft {
                 }
             }
         }
+        let network = self.host.network_mode.clone().unwrap_or_default();
+        self.endpoint.apply(&network, &mut self.body, &mut self.host);
         self.body.host_config = Some(self.host);
         (self.body, self.host_directories)
     }

@@ -54,7 +54,7 @@ const DIRECTORY: &str = "/var/lib/mesos/slaves/07b2913e-f18a-4a7a-ba56-c9d92bdf9
 fn a_task_with_everything_becomes_create_options() {
     let launch = recorded!("launch-full");
     let spec = spec(&launch, &slave()).unwrap();
-    assert!(spec.is_pull_forced);
+    assert_eq!(spec.pull, Some(PullPolicy::Always));
     assert_eq!(spec.image.to_string(), "busybox:latest");
     assert_eq!(spec.host_directories, [Path::new("/srv/data"), Path::new("/etc")]);
     assert_eq!(
@@ -322,4 +322,39 @@ fn an_update_leaves_the_executors_share_to_the_executor() {
     executor_only[1].scalar = Some(mesos::value::Scalar { value: 32.0 });
     assert_eq!(Limits::of_update(&executor_only, overhead, true), None);
     assert_eq!(Overhead::of(&recorded!("launch-custom")), Overhead::default());
+}
+
+#[test]
+fn without_mappings_each_allocated_port_is_published() {
+    let build = |launch: &Launch, publishes| {
+        let placement = Placement { publishes_allocated_ports: publishes, ..Placement::of_container("c") };
+        let spec = Spec::build(launch, &slave(), &placement).unwrap();
+        serde_json::to_value(spec.create).unwrap()["HostConfig"]["PortBindings"].clone()
+    };
+    let without = docker(|docker| docker.port_mappings.clear());
+    let each = json!({"31005/tcp": [{"HostPort": "31005"}], "31006/tcp": [{"HostPort": "31006"}]});
+    assert_eq!((build(&without, true), build(&without, false)), (each, Value::Null));
+    let with = docker(|_| ());
+    assert_eq!(build(&with, true), build(&with, false));
+    let on_host = task(|task| {
+        let container = task.container.as_mut().unwrap();
+        container.hostname = None;
+        let docker = container.docker.as_mut().unwrap();
+        docker.network = None;
+        docker.port_mappings.clear();
+    });
+    assert_eq!(build(&on_host, true), Value::Null);
+}
+
+#[test]
+fn a_network_of_others_has_no_place_of_ones_own() {
+    let launch = task(|task| {
+        let container = task.container.as_mut().unwrap();
+        container.hostname = None;
+        let docker = container.docker.as_mut().unwrap();
+        docker.network = Some(Network::None as i32);
+        docker.port_mappings.clear();
+        docker.parameters = vec![mesos::Parameter { key: "network-alias".into(), value: "web".into() }];
+    });
+    assert!(build(&launch).unwrap_err().contains("a container with network none has no address"));
 }

@@ -79,17 +79,14 @@ pub(super) fn add_option(draft: &mut Draft, text: &str) -> Result<(), String> {
             "rw" => access = Access::ReadWrite,
             "ro" => access = Access::ReadOnly,
             "nocopy" => no_copy = Some(true),
-            "private" => propagation = Some(Propagation::PRIVATE),
-            "rprivate" => propagation = Some(Propagation::RPRIVATE),
-            "shared" => propagation = Some(Propagation::SHARED),
-            "rshared" => propagation = Some(Propagation::RSHARED),
-            "slave" => propagation = Some(Propagation::SLAVE),
-            "rslave" => propagation = Some(Propagation::RSLAVE),
-            other => {
-                return Err(format!(
-                    "the volume option {other:?} is not known here; ro, rw, nocopy and propagations are"
-                ));
-            }
+            other => match self::propagation(other) {
+                Some(known) => propagation = Some(known),
+                None => {
+                    return Err(format!(
+                        "the volume option {other:?} is not known here; ro, rw, nocopy and propagations are"
+                    ));
+                }
+            },
         }
     }
     match source {
@@ -110,12 +107,25 @@ pub(super) fn add_option(draft: &mut Draft, text: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// How mounts made later travel, by its name.
+pub(super) fn propagation(text: &str) -> Option<Propagation> {
+    match text {
+        "private" => Some(Propagation::PRIVATE),
+        "rprivate" => Some(Propagation::RPRIVATE),
+        "shared" => Some(Propagation::SHARED),
+        "rshared" => Some(Propagation::RSHARED),
+        "slave" => Some(Propagation::SLAVE),
+        "rslave" => Some(Propagation::RSLAVE),
+        _ => None,
+    }
+}
+
 fn under_sandbox(draft: &Draft, path: &str) -> String {
     format!("{}/{}", draft.mapped_directory, path.trim_start_matches("./"))
 }
 
 /// An absolute path as it is, a relative one under the sandbox; `None` when it would leave the sandbox.
-fn on_host(draft: &Draft, path: &Path) -> Option<PathBuf> {
+pub(super) fn on_host(draft: &Draft, path: &Path) -> Option<PathBuf> {
     if path.is_absolute() {
         return Some(path.to_owned());
     }

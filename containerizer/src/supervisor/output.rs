@@ -66,6 +66,12 @@ impl Files {
         Ok(Self { stdout, stderr })
     }
 
+    /// Our own words, a line in `stderr`: only while there is no container.
+    pub(super) fn say(&mut self, line: &str) {
+        // Nothing depends on it.
+        let _ = self.stderr.write_all(format!("docker-containerizer: {line}\n").as_bytes());
+    }
+
     pub(super) fn try_clone(&self) -> io::Result<Self> {
         Ok(Self { stdout: self.stdout.try_clone()?, stderr: self.stderr.try_clone()? })
     }

@@ -1,7 +1,7 @@
 //! The life of one container, from the slave's message to its end.
 //!
 //! ```text
-//!   preparing: image (pull) -> create -> attach          Stop, a failure
+//!   preparing: fetch -> image (pull) -> create -> attach  Stop, a failure
 //!       |                                  `----------------------------> ended (NotStarted)
 //!       | Start
 //!       v
@@ -21,18 +21,21 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proto::ecp::Launch;
-use proto::record::{PULL_PROGRESS_FILE, PullProgress};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use super::asks::Asks;
 use super::end::{End, Exit, Running, cause};
 use super::output::{Begin, Files, Flow, FlowError, Watched, Written};
 use super::successor::Left;
+use crate::config::{Config, ConfigError};
+use crate::credentials::Credentials;
 use crate::docker::{Engine, EngineError, Inspection};
 use crate::environment::Environment;
+use crate::fetcher::{self, FetchError};
+use crate::hooks::{Hook, HookError};
 use crate::lifecycle::{Cause, Ending, Event, Started};
 use crate::process::Process;
+use crate::pull::{Pull, PullError, Report, Say};
 use crate::spec::{self, CONTAINER_ID_LABEL, Placement, Spec, SpecError, WORK_DIRECTORY_LABEL};
 use crate::store::{Ended, State, StateDirectory, StoreError};
 use crate::usage::Cgroups;
@@ -88,6 +91,11 @@ impl Owner {
     }
 
     async fn try_live(&mut self, asks: &mut Asks) -> Result<Lived, Failure> {
+        // Where the agent looks after the container, it has decided all this.
+        let config = if self.directory.is_some() { Config::load(&self.environment)? } else { Config::defaults() };
+        if self.directory.is_some() {
+            self.placement = self.placement.clone().configured(&config);
+        }
         let mut spec = Spec::build(&self.launch, &self.environment, &self.placement)?;
         let engine = Engine::connect(&self.environment)?;
         let mut left = None;
@@ -103,10 +111,11 @@ impl Owner {
             let flow = self.attach(&docker_id).await?;
             return self.start(&engine, &mut spec, docker_id, flow, asks).await;
         }
-        tokio::select! {
-            found = self.have_image(&engine, &spec) => found?,
-            () = asks.stop() => return Err(Failure::Stopped),
-        }
+        let prepared = tokio::select! {
+            prepared = self.prepare(&engine, &spec, &config) => prepared,
+            () = asks.stop() => Err(Failure::Stopped),
+        };
+        prepared?;
         make_directories(&spec.host_directories)?;
         // From here to the start nothing is abandoned half done: what the engine has created must be known.
         let docker_id = self.create(&engine, &mut spec).await?;
@@ -151,12 +160,39 @@ impl Owner {
         Ok(self.run(engine, &docker_id, flow, asks).await)
     }
 
-    async fn have_image(&self, engine: &Engine, spec: &Spec) -> Result<(), EngineError> {
-        if !spec.is_pull_forced && engine.find_image(&spec.image).await?.is_some() {
-            return Ok(());
+    /// What may take long, and be given up at any time.
+    async fn prepare(&mut self, engine: &Engine, spec: &Spec, config: &Config) -> Result<(), Failure> {
+        if self.directory.is_some() {
+            // Credentials for the image may come with it.
+            fetcher::fetch(&self.launch, config).await?;
         }
-        let mut report = PullReport::new(Path::new(self.launch.directory()), self.events.clone());
-        engine.pull(&spec.image, |progress| report.progress(progress)).await
+        self.have_image(engine, spec, config).await?;
+        if self.directory.is_some() && !config.hooks.launch.is_empty() {
+            self.state.is_hooked = true;
+            self.record()?;
+            Hook::Launch.run(&self.launch, config).await?;
+        }
+        Ok(())
+    }
+
+    async fn have_image(&self, engine: &Engine, spec: &Spec, config: &Config) -> Result<(), Failure> {
+        let sandbox = Path::new(self.launch.directory());
+        let say: Option<Say> = if config.pull.progress_in_stderr && self.directory.is_some() {
+            let mut files = self.files.try_clone().map_err(|error| Failure::Sandbox { error })?;
+            Some(Box::new(move |line| files.say(line)))
+        } else {
+            None
+        };
+        let report = Report::new(sandbox, &spec.image.to_string(), self.events.clone(), say);
+        let pull = Pull {
+            engine,
+            environment: &self.environment,
+            config,
+            image: &spec.image,
+            policy: spec.pull,
+            credentials: Credentials { config, environment: &self.environment, sandbox: Some(sandbox) },
+        };
+        Ok(pull.provide(report).await?)
     }
 
     async fn create(&mut self, engine: &Engine, spec: &mut Spec) -> Result<String, Failure> {
@@ -316,9 +352,17 @@ pub(super) enum Failure {
     #[error("it was stopped before it started")]
     Stopped,
     #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
     Spec(#[from] SpecError),
     #[error(transparent)]
     Engine(#[from] EngineError),
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error(transparent)]
+    Hook(#[from] HookError),
+    #[error(transparent)]
+    Pull(#[from] PullError),
     #[error(transparent)]
     Flow(#[from] FlowError),
     #[error(transparent)]
@@ -348,37 +392,6 @@ fn plain(reason: &str) -> String {
     reason[start..].trim_end_matches(": unknown").to_owned()
 }
 
-/// Tells how far a pull is, to the executor and in the sandbox, and takes the file away when it is over or given up.
-struct PullReport {
-    path: PathBuf,
-    events: mpsc::Sender<Event>,
-    next: Instant,
-}
-
-impl PullReport {
-    fn new(sandbox: &Path, events: mpsc::Sender<Event>) -> Self {
-        Self { path: sandbox.join(PULL_PROGRESS_FILE), events, next: Instant::now() }
-    }
-
-    fn progress(&mut self, progress: PullProgress) {
-        if Instant::now() < self.next {
-            return;
-        }
-        self.next = Instant::now() + PROGRESS_INTERVAL;
-        let new = self.path.with_extension("new");
-        let bytes = serde_json::to_vec(&progress).expect("plain fields always serialize");
-        // Progress that cannot be shown is no reason to stop; neither is an executor that is busy.
-        let _ = std::fs::write(&new, bytes).and_then(|()| std::fs::rename(&new, &self.path));
-        let _ = self.events.try_send(Event::Pulling(progress));
-    }
-}
-
-impl Drop for PullReport {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
 fn epoch_seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
@@ -387,11 +400,7 @@ fn epoch_seconds() -> f64 {
 const OUTPUT_LIMIT: Duration = Duration::from_secs(30);
 /// What has arrived already.
 const LAST_OUTPUT_LIMIT: Duration = Duration::from_millis(500);
-/// A display shows a few figures a second.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
-
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -401,20 +410,5 @@ mod tests {
                       caused: exec: \"nosuch\": executable file not found in $PATH: unknown";
         assert_eq!(plain(reason), "exec: \"nosuch\": executable file not found in $PATH");
         assert_eq!(plain("port is already allocated"), "port is already allocated");
-    }
-
-    #[tokio::test]
-    async fn a_pull_is_told_and_its_file_goes_with_it() {
-        let sandbox = tempfile::tempdir().unwrap();
-        let (events, mut told) = mpsc::channel(1);
-        let mut report = PullReport::new(sandbox.path(), events);
-        let progress = PullProgress { image: "web".into(), layers_total: 2, ..PullProgress::default() };
-        report.progress(progress.clone());
-        report.progress(PullProgress::default());
-        let written = std::fs::read(sandbox.path().join(PULL_PROGRESS_FILE)).unwrap();
-        assert_eq!(serde_json::from_slice::<PullProgress>(&written).unwrap(), progress);
-        assert_eq!(told.recv().await, Some(Event::Pulling(progress)));
-        drop(report);
-        assert_eq!(std::fs::read_dir(sandbox.path()).unwrap().count(), 0);
     }
 }
