@@ -52,6 +52,8 @@ mod message;
 mod offers;
 mod reconcile;
 mod record;
+#[cfg(test)]
+mod recorded;
 mod restore;
 mod shortfall;
 mod subscription;

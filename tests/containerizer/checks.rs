@@ -124,9 +124,7 @@ fn a_check_that_takes_too_long_has_failed_and_is_ended() {
 
 /// A server on the container's loopback address alone: only a probe from inside its network reaches it.
 fn server(port: u16) -> String {
-    format!(
-        "while :; do printf 'HTTP/1.0 200 OK\\r\\n\\r\\n' | nc -l -s 127.0.0.1 -p {port}; done & read x < /mnt/mesos/sandbox/go; kill $!; sleep 1000"
-    )
+    format!("mkdir /tmp/www; touch /tmp/www/well; exec httpd -f -p 127.0.0.1:{port} -h /tmp/www")
 }
 
 #[test]
@@ -146,7 +144,6 @@ fn http_and_tcp_are_tried_in_the_containers_own_network() {
     ] {
         let slave = Slave::new();
         let container = slave.container("t1");
-        let _go = container.pipe("go");
         let check = HealthCheck { consecutive_failures: Some(1_000_000), ..check };
         let agent = launch(&container, &server(port), network, check);
         wait_for_health(&agent, true);

@@ -11,6 +11,7 @@ mod harness;
 mod input;
 mod operator;
 mod pulls;
+mod recorded;
 mod recovery;
 mod registry;
 mod slave;
