@@ -1,6 +1,8 @@
 //! What real masters 1.0.4 and 1.11.0 sent to a framework, through the core: every offer is answered once, and every update
 //! that wants it is acknowledged once.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::collections::BTreeSet;
 
 use prost::Message as _;
@@ -12,18 +14,19 @@ use super::fixture::{Bench, calls, task};
 use super::{Effect, Input};
 use crate::exit::Outcome;
 
-fn events(version: &str) -> Vec<Event> {
-    let path =
-        format!("{}/tests/fixtures/mesos-{version}/scheduler/events.protobuf.recordio", env!("CARGO_MANIFEST_DIR"));
+const OF_1_0_4: &[u8] = include_bytes!("../../tests/fixtures/mesos-1.0.4/scheduler/events.protobuf.recordio");
+const OF_1_11_0: &[u8] = include_bytes!("../../tests/fixtures/mesos-1.11.0/scheduler/events.protobuf.recordio");
+
+fn events(recorded: &[u8]) -> Vec<Event> {
     let mut decoder = Decoder::new(1 << 20);
-    decoder.push(&std::fs::read(path).unwrap());
+    decoder.push(recorded);
     std::iter::from_fn(|| decoder.next_record().unwrap()).map(|record| Event::decode(record).unwrap()).collect()
 }
 
 #[test]
 fn recorded_streams_are_answered_as_their_masters_expect() {
-    for version in ["1.0.4", "1.11.0"] {
-        let events = events(version);
+    for (version, recorded) in [("1.0.4", OF_1_0_4), ("1.11.0", OF_1_11_0)] {
+        let events = events(recorded);
         let ended = events.iter().filter_map(|event| event.update.as_ref()).map(|update| &update.status);
         let ended = ended.filter(|status| matches!(status.state(), TaskState::TaskFinished | TaskState::TaskFailed));
         let name = ended.map(|status| status.task_id.value.clone()).next().unwrap();
