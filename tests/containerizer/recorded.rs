@@ -43,14 +43,16 @@ fn the_recorded_messages_of_a_task_are_obeyed_from_launch_to_wait() {
     let update = Update { container_id: container.container_id(), ..recorded("update") };
     let ran = container.start("update", &update).finish();
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
-    let usage = Usage { container_id: container.container_id(), ..recorded("usage") };
+    let mut usage: Usage = recorded("usage");
+    usage.container_id = container.container_id();
     let ran = container.start("usage", &usage).finish();
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
 
     go.write("go");
     let (_, last) = agent.states();
     assert_eq!((last.state(), last.message()), (TaskState::TaskFailed, "Container exited with status 3"));
-    let wait = Wait { container_id: container.container_id(), ..recorded("wait") };
+    let mut wait: Wait = recorded("wait");
+    wait.container_id = container.container_id();
     let ran = container.start("wait", &wait).finish();
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
     assert_eq!((container.stdout(), container.stderr()), (b"before\nafter\n".to_vec(), Vec::new()));
