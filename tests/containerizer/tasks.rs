@@ -168,14 +168,15 @@ fn a_hundred_megabytes_on_both_streams_arrive_byte_for_byte() {
 }
 
 #[test]
-fn secrets_stand_in_no_command_line_and_nobody_else_may_read_them() {
-    let slave = Slave::new();
+fn secrets_stand_in_no_command_line_and_no_log_and_nobody_else_may_read_them() {
+    let mut slave = Slave::new();
+    slave.set("LAUNCH_CONTAINER_LOG", "trace");
     let container = slave.container("t1");
     let started = container.pipe("started");
     let mut message = container.task("echo > /mnt/mesos/sandbox/started; sleep 1000");
     let variable = proto::mesos::environment::Variable {
         name: "SECRET".to_owned(),
-        value: Some("canary-of-the-task".to_owned()),
+        value: Some("first line\ncanary-of-the-task=x".to_owned()),
         ..Default::default()
     };
     message.task_info.as_mut().unwrap().command.as_mut().unwrap().environment =
@@ -193,5 +194,9 @@ fn secrets_stand_in_no_command_line_and_nobody_else_may_read_them() {
     assert_eq!((mode(&directory), mode(&directory.join("launch"))), (0o700, 0o600));
     agent.kill(Duration::ZERO);
     agent.states();
+    let log = std::fs::read_to_string(directory.join("log")).unwrap();
+    assert!(log.contains("TRACE") || log.contains("INFO"), "{log}");
+    assert!(!log.contains("canary"), "{log}");
+    assert_eq!((container.stdout(), container.stderr()), (Vec::new(), Vec::new()));
     finish(&container);
 }
