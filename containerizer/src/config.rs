@@ -96,6 +96,9 @@ pub struct Fetches {
     pub max_unpacked: u64,
     /// Files, directories and links that come out of a task's archives.
     pub max_entries: u64,
+    /// Bytes that are kept of one user's files, for tasks that allow it.
+    #[serde(deserialize_with = "size")]
+    pub max_cache: u64,
 }
 
 /// The operator's own programs, with their arguments; none where empty.
@@ -151,6 +154,7 @@ pub const KEYS: &[Key] = &[
     key("fetch", "max_file", "\"10g\"", "bytes of one file that a task fetches, at most"),
     key("fetch", "max_unpacked", "\"20g\"", "bytes that come out of a task's archives, at most"),
     key("fetch", "max_entries", "500000", "files, directories and links that come out of a task's archives, at most"),
+    key("fetch", "max_cache", "\"2g\"", "bytes of fetched files that are kept for each user, for tasks whose URIs say `cache`; \"0\" keeps none"),
     key("hooks", "launch", "[]", "a program and its arguments, run before a container is created, with the slave's Launch message on stdin; where it fails, the task does"),
     key("hooks", "destroy", "[]", "the same, run when the container has gone, whatever ended it"),
     key("hooks", "limit", "\"10s\"", "how long a hook may take"),

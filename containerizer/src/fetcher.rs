@@ -9,11 +9,14 @@
 //!            <--Answer---
 //! ```
 
+mod cache;
 mod child;
 mod download;
 mod unpack;
 
+use std::fs::{DirBuilder, File};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -26,6 +29,7 @@ use tokio::process::Command;
 
 pub use self::child::run;
 use crate::config::Config;
+use crate::environment::Environment;
 
 /// What the message wants in the sandbox.
 pub(crate) fn uris(launch: &Launch) -> &[Uri] {
@@ -39,7 +43,7 @@ pub(crate) fn uris(launch: &Launch) -> &[Uri] {
 ///
 /// # Errors
 /// The first that cannot be had, by its name.
-pub(crate) async fn fetch(launch: &Launch, config: &Config) -> Result<(), FetchError> {
+pub(crate) async fn fetch(launch: &Launch, config: &Config, environment: &Environment) -> Result<(), FetchError> {
     let uris = uris(launch);
     if uris.is_empty() {
         return Ok(());
@@ -50,8 +54,13 @@ pub(crate) async fn fetch(launch: &Launch, config: &Config) -> Result<(), FetchE
         max_file_bytes: config.fetch.max_file,
         max_unpacked_bytes: config.fetch.max_unpacked,
         max_entries: config.fetch.max_entries,
+        max_cache_bytes: config.fetch.max_cache,
     };
-    let request = Request { items: uris.iter().map(Item::of).collect(), limits };
+    let user = other_user(launch)?;
+    let wants_cache = limits.max_cache_bytes > 0 && uris.iter().any(Uri::cache);
+    // Without one everything is fetched anew.
+    let cache = wants_cache.then(|| cache_directory(environment, user).ok()).flatten();
+    let request = Request { items: uris.iter().map(Item::of).collect(), limits, has_cache: cache.is_some() };
     let mut command = std::process::Command::new("/proc/self/exe");
     command.arg0(crate::supervisor::PROGRAM).arg(OPTION).env_clear();
     for name in ENVIRONMENT {
@@ -59,11 +68,12 @@ pub(crate) async fn fetch(launch: &Launch, config: &Config) -> Result<(), FetchE
             command.env(name, value);
         }
     }
-    if let Some((uid, gid)) = other_user(launch)? {
+    if let Some((uid, gid)) = user {
         command.gid(gid).uid(uid);
     }
     let mut command = Command::from(command);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+    command.stderr(cache.map_or_else(Stdio::null, Stdio::from));
     let mut child = command.spawn().map_err(FetchError::Spawn)?;
     let mut stdin = child.stdin.take().expect("it was asked for");
     let mut line = serde_json::to_vec(&request).expect("plain fields always serialize");
@@ -77,6 +87,16 @@ pub(crate) async fn fetch(launch: &Launch, config: &Config) -> Result<(), FetchE
         Ok(Answer::Failed { uri, reason }) => Err(FetchError::Uri { uri, reason }),
         _ => Err(FetchError::Vanished { status: output.status }),
     }
+}
+
+/// The user's directory of what may be used again, made where it is missing.
+fn cache_directory(environment: &Environment, user: Option<(u32, u32)>) -> io::Result<File> {
+    let work_directory = environment.work_directory().map_err(io::Error::other)?;
+    let (uid, gid) = user.unwrap_or((rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()));
+    let path = work_directory.join("launch-container").join("fetch-cache").join(uid.to_string());
+    DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+    std::os::unix::fs::chown(&path, Some(uid), Some(gid))?;
+    File::open(&path)
 }
 
 /// The user that the slave made the sandbox for, where that is not us.
@@ -93,6 +113,7 @@ fn other_user(launch: &Launch) -> Result<Option<(u32, u32)>, FetchError> {
 struct Request {
     items: Vec<Item>,
     limits: Limits,
+    has_cache: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -100,6 +121,7 @@ struct Item {
     uri: String,
     is_executable: bool,
     is_extracted: bool,
+    is_cached: bool,
     output_file: Option<String>,
 }
 
@@ -109,6 +131,7 @@ impl Item {
             uri: uri.value.clone(),
             is_executable: uri.executable(),
             is_extracted: uri.extract(),
+            is_cached: uri.cache(),
             output_file: uri.output_file.clone().filter(|name| !name.is_empty()),
         }
     }
@@ -120,6 +143,7 @@ struct Limits {
     max_file_bytes: u64,
     max_unpacked_bytes: u64,
     max_entries: u64,
+    max_cache_bytes: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

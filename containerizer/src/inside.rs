@@ -6,9 +6,10 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Component, Path};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, mkdirat, openat, symlinkat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, linkat, mkdirat, openat, renameat, symlinkat, unlinkat};
 
 /// The directory, held open.
 #[derive(Debug)]
@@ -21,6 +22,11 @@ impl Inside {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self { root: openat(CWD, path, flags, Mode::empty())? })
+    }
+
+    /// A directory that is open already.
+    pub(crate) fn of(root: OwnedFd) -> Self {
+        Self { root }
     }
 
     /// Opens a regular file for reading.
@@ -62,6 +68,31 @@ impl Inside {
         let (to, new) = self.parent(path, Missing::IsMade)?;
         replace(&to, new)?;
         Ok(linkat(&from, old, &to, new, AtFlags::empty())?)
+    }
+
+    /// The names of all that is directly in it.
+    pub(crate) fn names(&self) -> io::Result<Vec<PathBuf>> {
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.root)? {
+            let name = entry?.file_name().to_bytes().to_vec();
+            if name != b"." && name != b".." {
+                names.push(PathBuf::from(std::ffi::OsString::from_vec(name)));
+            }
+        }
+        Ok(names)
+    }
+
+    /// Gives a file another name, in place of whatever has it.
+    pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (old_parent, old) = self.parent(from, Missing::IsAnError)?;
+        let (new_parent, new) = self.parent(to, Missing::IsAnError)?;
+        Ok(renameat(&old_parent, old, &new_parent, new)?)
+    }
+
+    /// Removes a file.
+    pub(crate) fn remove_file(&self, path: &Path) -> io::Result<()> {
+        let (parent, name) = self.parent(path, Missing::IsAnError)?;
+        Ok(unlinkat(&parent, name, AtFlags::empty())?)
     }
 
     /// The directory that the last name of a path stands in, and that name.

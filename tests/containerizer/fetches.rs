@@ -62,13 +62,20 @@ fn answer(client: &mut TcpStream, files: &[(&'static str, Vec<u8>)], sender: &mp
     let Ok(count) = client.read(&mut request) else { return };
     let head = String::from_utf8_lossy(&request[..count]).into_owned();
     let path = head.split(' ').nth(1).unwrap_or_default().split('?').next().unwrap_or_default().to_owned();
-    let _ = sender.send(path.clone());
+    let is_known = head.to_ascii_lowercase().contains("if-none-match: \"v1\"");
+    let _ = sender.send(if is_known { format!("{path} again") } else { path.clone() });
     let found = files.iter().find(|(name, _)| *name == path);
     let _ = match (path.as_str(), found) {
         ("/moved", _) => write!(
             client,
             "HTTP/1.1 302 Found\r\nLocation: /here.txt\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         ),
+        ("/kept", _) if is_known => {
+            write!(client, "HTTP/1.1 304 Not Modified\r\nETag: \"v1\"\r\nConnection: close\r\n\r\n")
+        }
+        ("/kept", _) => {
+            write!(client, "HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nContent-Length: 4\r\nConnection: close\r\n\r\nkept")
+        }
         ("/cut", _) => write!(client, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\nConnection: close\r\n\r\nhalf"),
         // Nothing more, until the other side has gone.
         ("/silent", _) => client.read_to_end(&mut Vec::new()).map(drop),
@@ -121,6 +128,30 @@ fn files_come_from_the_web_and_from_the_host_and_are_unpacked() {
     let mode = std::fs::metadata(container.sandbox.join("run.sh")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o755);
     assert_eq!(container.stderr(), b"");
+}
+
+#[test]
+fn what_may_be_cached_is_not_sent_again_while_it_is_the_same() {
+    let slave = Slave::new();
+    let web = Web::serving(vec![]);
+    let user = if rustix::process::geteuid().is_root() { Some("nobody") } else { None };
+    for expected in ["/kept", "/kept again", "/kept again"] {
+        let container = slave.container("c");
+        let cached = Uri { cache: Some(true), ..uri(&web.url("/kept")) };
+        let mut launch = executor(&container, "cat kept", vec![cached]);
+        launch.user = user.map(str::to_owned);
+        if user.is_some() {
+            std::os::unix::fs::chown(&container.sandbox, Some(65_534), None).unwrap();
+        }
+        container.launch(&launch);
+        assert_eq!((container.wait().status, container.stdout()), (Some(0), b"kept".to_vec()));
+        assert_eq!(web.taken.recv_timeout(Duration::from_secs(60)).unwrap(), expected);
+    }
+    // One that may not be cached is asked for as if nothing were known.
+    let container = slave.container("c");
+    container.launch(&executor(&container, "cat kept", vec![uri(&web.url("/kept"))]));
+    assert_eq!(container.wait().status, Some(0));
+    assert_eq!(web.taken.recv_timeout(Duration::from_secs(60)).unwrap(), "/kept");
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! The process that fetches: reads its [`Request`], works through it, says how it went.
 
 use std::io::{self, BufRead, Read, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
+use super::cache::Cache;
 use super::download::{self, Destination};
 use super::unpack::{self, Budget, Kind};
 use super::{Answer, Item, Request, shown};
@@ -46,13 +48,20 @@ fn fetch(item: &Item, request: &Request, budget: &mut Budget) -> Result<(), Stri
     let mode = if item.is_executable { 0o755 } else { 0o644 };
     let file = sandbox.create_file(path, mode).map_err(|error| format!("{name:?} cannot be written: {error}"))?;
     let mut destination = Destination::new(file, request.limits.max_file_bytes);
-    download::get(&item.uri, &mut destination, request.limits.silence)?;
+    let cache = if item.is_cached && request.has_cache { cache(request) } else { None };
+    download::get(&item.uri, &mut destination, request.limits.silence, cache.as_ref())?;
     // One that is to be run is taken as it is, as Mesos has it.
     if item.is_executable || !item.is_extracted {
         return Ok(());
     }
     let Some(kind) = Kind::of(&name) else { return Ok(()) };
     unpack::unpack(destination.into_file()?, kind, path, &sandbox, budget)
+}
+
+/// Nothing is ever said on stderr, so the directory came that way: the user has no other way to it.
+fn cache(request: &Request) -> Option<Cache> {
+    let directory = io::stderr().as_fd().try_clone_to_owned().ok()?;
+    Some(Cache::new(Inside::of(directory), request.limits.max_cache_bytes))
 }
 
 /// The other end of our stdin is the supervisor's, and closes when that is killed.

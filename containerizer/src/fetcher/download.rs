@@ -7,9 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use reqwest::header::{ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use reqwest::{Client, StatusCode};
 use rustix::fs::OFlags;
 
+use super::cache::{Cache, Validators};
 use super::shown;
 
 /// The file that is written, and how much it may become.
@@ -50,12 +52,17 @@ pub(super) fn name_of(uri: &str) -> Result<String, String> {
     }
 }
 
-/// Gets all of it.
-pub(super) fn get(uri: &str, destination: &mut Destination, silence: Duration) -> Result<(), String> {
+/// Gets all of it; from the cache, where its server says that this is still the same.
+pub(super) fn get(
+    uri: &str,
+    destination: &mut Destination,
+    silence: Duration,
+    cache: Option<&Cache>,
+) -> Result<(), String> {
     if is_web(uri) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| format!("it cannot be asked for: {error}"))?;
-        return runtime.block_on(from_web(uri, destination, silence));
+        return runtime.block_on(from_web(uri, destination, silence, cache));
     }
     let path = match uri.split_once("://") {
         Some((scheme, path)) if scheme.eq_ignore_ascii_case("file") => path.strip_prefix("localhost").unwrap_or(path),
@@ -81,16 +88,25 @@ fn from_file(path: &Path, destination: &mut Destination) -> Result<(), String> {
     if !file.metadata().map_err(failed)?.is_file() {
         return Err("it is no file".to_owned());
     }
+    copy(&mut file, destination)
+}
+
+fn copy(from: &mut impl Read, destination: &mut Destination) -> Result<(), String> {
     let mut buffer = vec![0; 256 << 10];
     loop {
-        match file.read(&mut buffer).map_err(failed)? {
+        match from.read(&mut buffer).map_err(|error| format!("it cannot be read: {error}"))? {
             0 => return Ok(()),
             count => destination.write(&buffer[..count])?,
         }
     }
 }
 
-async fn from_web(uri: &str, destination: &mut Destination, silence: Duration) -> Result<(), String> {
+async fn from_web(
+    uri: &str,
+    destination: &mut Destination,
+    silence: Duration,
+    cache: Option<&Cache>,
+) -> Result<(), String> {
     let failed = |error: reqwest::Error| {
         if error.is_timeout() {
             return format!("nothing has come for {} seconds", silence.as_secs_f64());
@@ -99,15 +115,34 @@ async fn from_web(uri: &str, destination: &mut Destination, silence: Duration) -
         chain(&error.without_url())
     };
     let client = client(uri, silence)?;
-    let mut response = client.get(uri).send().await.map_err(failed)?;
+    let kept = cache.and_then(|cache| cache.find(uri));
+    let mut request = client.get(uri);
+    if let Some((validators, _)) = &kept {
+        let conditions = [(IF_NONE_MATCH, &validators.etag), (IF_MODIFIED_SINCE, &validators.last_modified)];
+        for (name, value) in conditions {
+            if let Some(value) = value {
+                request = request.header(name, value);
+            }
+        }
+    }
+    let mut response = request.send().await.map_err(failed)?;
     let status = response.status();
+    if let (StatusCode::NOT_MODIFIED, Some((_, mut file))) = (status, kept) {
+        return copy(&mut file, destination);
+    }
     if status != StatusCode::OK {
         let from = shown(response.url().as_str());
         let at = if from == shown(uri) { String::new() } else { format!(" by {from}") };
         return Err(format!("it was answered{at} with {status}"));
     }
+    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let validators = Validators { etag: header(ETAG), last_modified: header(LAST_MODIFIED) };
     while let Some(chunk) = response.chunk().await.map_err(failed)? {
         destination.write(&chunk)?;
+    }
+    if let Some(cache) = cache {
+        // The next task fetches it again where it cannot be kept.
+        let _ = destination.file.rewind().and_then(|()| cache.keep(uri, &validators, &destination.file));
     }
     Ok(())
 }
@@ -178,13 +213,13 @@ mod tests {
             ("/dev/zero", "it is no file"),
         ] {
             let mut destination = Destination::new(tempfile::tempfile().unwrap(), 10);
-            let error = get(uri, &mut destination, Duration::from_secs(1)).unwrap_err();
+            let error = get(uri, &mut destination, Duration::from_secs(1), None).unwrap_err();
             assert!(error.contains(reason), "{uri}: {error}");
         }
         let big = directory.path().join("big");
         std::fs::write(&big, [0; 11]).unwrap();
         let mut destination = Destination::new(tempfile::tempfile().unwrap(), 10);
-        let error = get(big.to_str().unwrap(), &mut destination, Duration::from_secs(1)).unwrap_err();
+        let error = get(big.to_str().unwrap(), &mut destination, Duration::from_secs(1), None).unwrap_err();
         assert!(error.contains("more than 10 bytes") && error.contains("fetch.max_file"), "{error}");
     }
 }

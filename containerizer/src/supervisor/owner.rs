@@ -164,7 +164,7 @@ impl Owner {
     async fn prepare(&mut self, engine: &Engine, spec: &Spec, config: &Config) -> Result<(), Failure> {
         if self.directory.is_some() {
             // Credentials for the image may come with it.
-            fetcher::fetch(&self.launch, config).await?;
+            fetcher::fetch(&self.launch, config, &self.environment).await?;
         }
         self.have_image(engine, spec, config).await?;
         if self.directory.is_some() && !config.hooks.launch.is_empty() {
