@@ -27,7 +27,7 @@ use bollard::query_parameters::{
     ListContainersOptions, LogsOptions, RemoveContainerOptions, WaitContainerOptions,
 };
 use bytes::Bytes;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt};
 
 pub use self::about::{About, Labelled, Limiting};
 pub use self::pull::DockerCredentials;
@@ -142,13 +142,24 @@ impl Engine {
         S: Stream<Item = Result<LogOutput, BollardError>>,
     {
         let host = self.host.clone();
-        let output = stream.map_ok(|output| match output {
-            LogOutput::StdErr { message } => Output::Stderr(message),
-            LogOutput::StdOut { message } | LogOutput::StdIn { message } | LogOutput::Console { message } => {
-                Output::Stdout(message)
+        // A terminal's output has no frames. Where there are frames, the library gives one that was cut off as if it were such.
+        let mut is_framed = false;
+        stream.map(move |output| match output {
+            Ok(LogOutput::StdErr { message }) => {
+                is_framed = true;
+                Ok(Output::Stderr(message))
             }
-        });
-        output.map_err(move |error| classify(&host, "read the container's output", error))
+            Ok(LogOutput::StdOut { message } | LogOutput::StdIn { message }) => {
+                is_framed = true;
+                Ok(Output::Stdout(message))
+            }
+            Ok(LogOutput::Console { message }) if is_framed || is_cut_frame(&message) => {
+                let reason = "it closed the connection in the midst of the output".to_owned();
+                Err(EngineError::Unreachable { host: host.clone(), reason })
+            }
+            Ok(LogOutput::Console { message }) => Ok(Output::Stdout(message)),
+            Err(error) => Err(classify(&host, "read the container's output", error)),
+        })
     }
 
     /// Starts a created container.
@@ -399,6 +410,11 @@ pub enum EngineError {
     Refused { what: &'static str, reason: String },
 }
 
+/// A frame's head is the stream's number and three zeros.
+fn is_cut_frame(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|stream| *stream <= 2) && bytes.iter().skip(1).take(3).all(|byte| *byte == 0)
+}
+
 /// Go's zero time stands for none.
 fn is_time(text: &str) -> bool {
     !text.is_empty() && !text.starts_with("0001-")
@@ -532,5 +548,20 @@ mod tests {
         let engine = Engine::connect(&environment(&format!("unix://{}", path.display()))).unwrap();
         let error = engine.signal("x", "SIGKILL").await.unwrap_err();
         assert!(matches!(error, EngineError::Timeout { limit: SIGNAL, .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_frame_that_was_cut_off_is_no_output() {
+        let engine = Engine::connect(&environment("tcp://127.0.0.1:1")).unwrap();
+        let framed = |text: &'static str| Ok(LogOutput::StdOut { message: Bytes::from_static(text.as_bytes()) });
+        let console = |text: &'static str| Ok(LogOutput::Console { message: Bytes::from_static(text.as_bytes()) });
+        let is_output = async |parts: Vec<Result<LogOutput, BollardError>>| {
+            let parts = engine.output(futures::stream::iter(parts)).collect::<Vec<_>>().await;
+            parts.into_iter().map(|part| part.is_ok()).collect::<Vec<_>>()
+        };
+        assert_eq!(is_output(vec![framed("a"), console("\u{1}\0\0\0\0")]).await, [true, false]);
+        assert_eq!(is_output(vec![framed("a"), console("bc")]).await, [true, false]);
+        assert_eq!(is_output(vec![console("\u{2}\0\0\0\0\0\0\u{3}abc")]).await, [false]);
+        assert_eq!(is_output(vec![console("a"), console("b")]).await, [true, true]);
     }
 }

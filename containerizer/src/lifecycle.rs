@@ -75,6 +75,19 @@ pub struct Ending {
     pub lost_bytes: Option<u64>,
 }
 
+impl Ending {
+    /// What happened beside the end, in a few words for a user: a want of memory, output that the sandbox does not have.
+    pub fn remarks(&self) -> Option<String> {
+        let lost = match self.lost_bytes {
+            Some(0) => None,
+            Some(bytes) => Some(format!("bytes lost: {bytes}")),
+            None => self.started.as_ref().map(|_| "bytes lost: not known".to_owned()),
+        };
+        let remarks: Vec<String> = self.cause.memory_text().into_iter().chain(lost).collect();
+        (!remarks.is_empty()).then(|| remarks.join("; "))
+    }
+}
+
 /// Why a container ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -5,10 +5,12 @@
 mod agent;
 mod checks;
 mod executors;
+mod faults;
 mod fetches;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod input;
+mod many;
 mod operator;
 mod pulls;
 mod recorded;

@@ -26,11 +26,16 @@ pub(super) fn wait_until_none(root: &Path, engine: &Engine, limit: Duration) -> 
 
 /// Ends and removes what there is, after a test that has failed already.
 pub(super) fn clear(root: &Path, engine: &Engine) {
-    for (pid, _) in processes(root) {
-        let _ = kill_process(pid, Signal::KILL);
-    }
+    kill(root);
     for container in engine.containers_of(root) {
         engine.remove(&container.id.unwrap_or_default());
+    }
+}
+
+/// Ends the processes that have the path in their environment or arguments.
+pub(super) fn kill(root: &Path) {
+    for (pid, _) in processes(root) {
+        let _ = kill_process(pid, Signal::KILL);
     }
 }
 

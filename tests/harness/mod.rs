@@ -13,6 +13,8 @@
 mod engine;
 mod leftovers;
 mod mesos;
+mod private_engine;
+mod proxy;
 mod running;
 mod server;
 
@@ -23,6 +25,8 @@ use std::time::Duration;
 
 pub(crate) use engine::{Engine, IMAGE};
 pub(crate) use mesos::Mesos;
+pub(crate) use private_engine::{LiveRestore, PrivateEngine};
+pub(crate) use proxy::{Fault, Proxy};
 pub(crate) use running::{Ended, Launch, Reader, Running, Terminal};
 pub(crate) use server::{Gate, Registry, Server, closed_port};
 

@@ -140,25 +140,23 @@ fn neutral() -> Termination {
 
 /// What a slave makes of it: up to 0.25 `killed` decides between failed and lost, from 0.26 on `state` does.
 fn termination(ending: &Ending) -> Termination {
+    let exited = |code: i32| format!("Container exited with status {code}");
     let (message, code, killed, reason) = match &ending.cause {
         Cause::Exited { code } => {
             let reason = (*code != 0).then_some(Reason::ExecutorTerminated);
-            (format!("Container exited with status {code}"), *code, ending.was_stopped, reason)
+            (exited(*code), *code, ending.was_stopped, reason)
         }
         Cause::OutOfMemory { code, shortage, .. } => {
-            let text = ending.cause.memory_text().unwrap_or_default();
-            let reason = if *shortage == Shortage::Host {
-                Reason::ExecutorTerminated
-            } else {
-                Reason::ContainerLimitationMemory
-            };
+            let is_own = *shortage != Shortage::Host;
+            let reason = if is_own { Reason::ContainerLimitationMemory } else { Reason::ExecutorTerminated };
             // An executor that went well on without the process that was killed has ended well.
             let has_failed = *code != 0;
-            (format!("{text}: Container exited with status {code}"), *code, has_failed, has_failed.then_some(reason))
+            (exited(*code), *code, has_failed, has_failed.then_some(reason))
         }
         Cause::NotStarted { message } => (message.clone(), 1, true, Some(Reason::ContainerLaunchFailed)),
         Cause::Unknown { message } => (message.clone(), 1, true, Some(Reason::ExecutorTerminated)),
     };
+    let message = ending.remarks().map_or_else(|| message.clone(), |remarks| format!("{remarks}: {message}"));
     Termination {
         killed,
         message: Some(message),

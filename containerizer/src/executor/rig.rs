@@ -52,7 +52,7 @@ impl Rig {
             finished_at: 1.0,
             stdout_bytes: None,
             stderr_bytes: None,
-            lost_bytes: None,
+            lost_bytes: Some(0),
         };
         self.events.send(Event::Ended(ending)).await.unwrap();
     }

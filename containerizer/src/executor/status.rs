@@ -45,7 +45,7 @@ impl Outcome {
 pub(super) fn outcome(ending: &Ending, stop: Option<&StopReason>) -> Outcome {
     let message = plain_message(&ending.cause);
     match stop.filter(|_| ending.was_stopped) {
-        None => own_outcome(&ending.cause),
+        None => own_outcome(ending),
         Some(StopReason::Requested) => Outcome::new(TaskState::TaskKilled, None, message),
         Some(StopReason::CompletionTime(limit)) => Outcome::new(
             TaskState::TaskFailed,
@@ -58,9 +58,9 @@ pub(super) fn outcome(ending: &Ending, stop: Option<&StopReason>) -> Outcome {
     }
 }
 
-fn own_outcome(cause: &Cause) -> Outcome {
-    let message = told_message(cause);
-    match cause {
+fn own_outcome(ending: &Ending) -> Outcome {
+    let message = told_message(ending);
+    match &ending.cause {
         Cause::Exited { code: 0 } | Cause::OutOfMemory { code: 0, .. } => {
             Outcome::new(TaskState::TaskFinished, None, message)
         }
@@ -74,9 +74,9 @@ fn own_outcome(cause: &Cause) -> Outcome {
     }
 }
 
-fn told_message(cause: &Cause) -> String {
-    let message = plain_message(cause);
-    cause.memory_text().map_or_else(|| message.clone(), |text| format!("{text}: {message}"))
+fn told_message(ending: &Ending) -> String {
+    let message = plain_message(&ending.cause);
+    ending.remarks().map_or_else(|| message.clone(), |remarks| format!("{remarks}: {message}"))
 }
 
 fn plain_message(cause: &Cause) -> String {
@@ -189,6 +189,12 @@ mod tests {
         for (cause, stop, was_stopped, state, reason, message) in table {
             assert_eq!(read(cause.clone(), stop, was_stopped), (state, reason, message.to_owned()), "{cause:?}");
         }
+    }
+
+    #[test]
+    fn lost_bytes_stand_before_mesos_words() {
+        let ending = Ending { lost_bytes: Some(7), ..ending(Cause::Exited { code: 3 }, false) };
+        assert_eq!(outcome(&ending, None).message, "bytes lost: 7: Container exited with status 3");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::asks::Asks;
+use super::output::Watched;
 use crate::docker::{Engine, Inspection};
 use crate::lifecycle::{Cause, Shortage};
 use crate::memory_events::{MemoryEvents, Verdict};
@@ -65,6 +66,10 @@ impl Exit {
 pub(super) struct End {
     pub(super) exit: Exit,
     pub(super) memory: Option<MemoryEvents>,
+    /// Whether its output's end was seen, too.
+    pub(super) watched: Watched,
+    /// When its first process ended, where the kernel has told.
+    pub(super) gone_at: Option<Instant>,
 }
 
 /// The first process' end.
@@ -83,7 +88,7 @@ impl Running<'_> {
         };
         let mut end = std::pin::pin!(self.outlast());
         let mut is_told = false;
-        let exit = loop {
+        let (exit, watched) = loop {
             let kill_at = asks.kill_at();
             if let Some(kill_at) = kill_at
                 && !is_told
@@ -97,11 +102,11 @@ impl Running<'_> {
             let give_up_at = gone_at.map(|at| at + patience);
             let now = Instant::now();
             tokio::select! {
-                exit = &mut end => break exit,
+                end = &mut end => break end,
                 () = asks.next() => {}
                 Ok(()) = gone.changed(), if gone_at.is_none() => {}
                 () = tokio::time::sleep_until(give_up_at.unwrap_or(now)), if give_up_at.is_some() => {
-                    break Exit::EngineGone { error: "it did not say how in time".to_owned() };
+                    break (Exit::EngineGone { error: "it did not say how in time".to_owned() }, Watched::Blindly);
                 }
                 () = tokio::time::sleep_until(kill_at.unwrap_or(now)), if kill_at.is_some() && gone_at.is_none() => {
                     self.signal("SIGKILL").await;
@@ -110,8 +115,9 @@ impl Running<'_> {
             }
         };
         let told = gone.borrow().as_ref().and_then(|gone| gone.memory);
+        let gone_at = gone.borrow().as_ref().map(|gone| gone.at);
         // The engine may have been quicker than the kernel's news.
-        End { exit, memory: told.or_else(|| self.cgroups.and_then(MemoryEvents::read)) }
+        End { exit, watched, gone_at, memory: told.or_else(|| self.cgroups.and_then(MemoryEvents::read)) }
     }
 
     /// Through the engine; without it where it does not take the signal.
@@ -129,17 +135,20 @@ impl Running<'_> {
     }
 
     /// Waits for the engine's word through absences of it.
-    async fn outlast(self) -> Exit {
+    async fn outlast(self) -> (Exit, Watched) {
         match self.engine.wait(self.docker_id).await {
-            Ok(code) => return Exit::Code(code),
+            Ok(code) => return (Exit::Code(code), Watched::Throughout),
             Err(error) => tracing::warn!(%error, "the engine went away"),
         }
+        // What ends while the engine is away says its last words to nobody.
+        let mut watched = Watched::Blindly;
         let mut away_since = Instant::now();
         loop {
             let error = match self.engine.inspect(self.docker_id).await {
-                Ok(None) => return Exit::Removed,
-                Ok(Some(found)) if !found.is_running => return Exit::of(&found),
+                Ok(None) => return (Exit::Removed, watched),
+                Ok(Some(found)) if !found.is_running => return (Exit::of(&found), watched),
                 Ok(Some(_)) => {
+                    watched = Watched::WithGaps;
                     // Its code is judged by what it says when it has said it.
                     let waited = self.engine.wait(self.docker_id).await;
                     away_since = Instant::now();
@@ -151,9 +160,10 @@ impl Running<'_> {
                 Err(error) => error,
             };
             tracing::warn!(%error, "the engine is away");
+            watched = Watched::Blindly;
             // Where the first process is known, its end counts.
             if self.init.is_none() && away_since.elapsed() > ENGINE_ABSENCE_LIMIT {
-                return Exit::EngineGone { error: error.to_string() };
+                return (Exit::EngineGone { error: error.to_string() }, watched);
             }
             tokio::time::sleep(ENGINE_RETRY).await;
         }
@@ -269,7 +279,7 @@ mod tests {
     use super::*;
 
     fn of(exit: Exit, memory: Option<MemoryEvents>, inspection: &Inspection, limit: Option<i64>) -> Cause {
-        cause(&End { exit, memory }, inspection, limit)
+        cause(&End { exit, memory, watched: Watched::WithGaps, gone_at: None }, inspection, limit)
     }
 
     #[test]

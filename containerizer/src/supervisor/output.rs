@@ -89,7 +89,7 @@ pub(super) struct Written {
 /// A container's output that is being written.
 #[derive(Debug)]
 pub(super) struct Flow {
-    ended: oneshot::Sender<Watched>,
+    ended: oneshot::Sender<(Watched, Option<Instant>)>,
     result: oneshot::Receiver<Written>,
 }
 
@@ -98,8 +98,10 @@ pub(super) struct Flow {
 pub(super) enum Watched {
     /// By an engine that was there all the time, so that its stream's end was the output's.
     Throughout,
-    /// By an engine that was away meanwhile, or not at all.
+    /// By an engine that was away meanwhile, or while we were away.
     WithGaps,
+    /// By nobody: the engine was away then, and nobody took the last output.
+    Blindly,
 }
 
 /// Where a flow begins.
@@ -155,9 +157,10 @@ impl Flow {
     }
 
     /// What was written, once the container has ended; `None` when the rest does not arrive within the limit.
-    pub(super) async fn finish(self, watched: Watched, limit: Duration) -> Option<Written> {
+    /// `gone_at`: when the container's first process ended, where that is known.
+    pub(super) async fn finish(self, watched: Watched, gone_at: Option<Instant>, limit: Duration) -> Option<Written> {
         // A pump that is gone has no result either.
-        let _ = self.ended.send(watched);
+        let _ = self.ended.send((watched, gone_at));
         tokio::time::timeout(limit, self.result).await.ok().and_then(Result::ok)
     }
 }
@@ -189,19 +192,20 @@ impl Pump {
     async fn run(
         mut self,
         first: Option<impl Stream<Item = Result<Output, EngineError>>>,
-        mut ended: oneshot::Receiver<Watched>,
+        mut ended: oneshot::Receiver<(Watched, Option<Instant>)>,
     ) -> Written {
         let mut is_gapless = match first {
             Some(stream) => self.writer.take(stream).await,
             None => false,
         };
+        let stream_ended_at = Instant::now();
         // A stream's end is the container's as a rule, and then the owner tells at once.
         let mut pause = if is_gapless { RETRY } else { Duration::ZERO };
-        let watched = loop {
+        let (watched, gone_at) = loop {
             tokio::select! {
                 biased;
                 // An owner that has given up wants no result.
-                watched = &mut ended => break watched.unwrap_or(Watched::WithGaps),
+                ended = &mut ended => break ended.unwrap_or((Watched::WithGaps, None)),
                 () = tokio::time::sleep(pause) => {}
             }
             pause = RETRY;
@@ -211,10 +215,13 @@ impl Pump {
                 self.go_on().await;
             }
         };
-        if !is_gapless || watched == Watched::WithGaps {
+        // A stream that ended before the process did has broken, or the process had closed its output: the log tells.
+        let is_early = self.writer.positions.is_some() && gone_at.is_some_and(|gone_at| stream_ended_at < gone_at);
+        if !is_gapless || is_early || watched != Watched::Throughout {
             is_gapless = self.catch_up().await;
         }
-        Written { is_whole: is_gapless, lost_bytes: self.writer.lost_bytes() }
+        let is_whole = is_gapless && watched != Watched::Blindly;
+        Written { is_whole, lost_bytes: self.writer.lost_bytes() }
     }
 
     /// Follows the container to its end, or the engine's.

@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 
 use super::asks::Asks;
 use super::end::{End, Exit, Running, cause};
-use super::output::{Begin, Files, Flow, FlowError, Watched, Written};
+use super::output::{Begin, Files, Flow, FlowError, Written};
 use super::successor::Left;
 use crate::config::{Config, ConfigError};
 use crate::credentials::Credentials;
@@ -308,12 +308,11 @@ impl Owner {
         started: Started,
     ) -> Lived {
         self.is_engine_there = !matches!(end.exit, Exit::EngineGone { .. });
-        let watched = if matches!(end.exit, Exit::Code(_)) { Watched::Throughout } else { Watched::WithGaps };
         // Of an engine that is not there, nothing more is to be expected.
         let limit = if self.is_engine_there { OUTPUT_LIMIT } else { LAST_OUTPUT_LIMIT };
         let output = async {
             match flow {
-                Some(flow) => flow.finish(watched, limit).await,
+                Some(flow) => flow.finish(end.watched, end.gone_at, limit).await,
                 None => None,
             }
         };

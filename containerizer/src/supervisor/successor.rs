@@ -11,10 +11,10 @@ use tokio::time::Instant;
 
 use super::asks::Asks;
 use super::end::{ENGINE_ABSENCE_LIMIT, ENGINE_RETRY, End, Exit, STOPPED_PATIENCE, kill};
-use super::output::Begin;
+use super::output::{Begin, Watched};
 use super::owner::{Lived, Owner};
 use crate::docker::{Engine, EngineError, Inspection};
-use crate::process::{self, Process};
+use crate::process;
 use crate::spec;
 use crate::store::ContainerId;
 
@@ -36,21 +36,25 @@ impl Owner {
         self.has_tried_to_create = true;
         let begin = Instant::now();
         loop {
-            let error = match self.try_find_left(engine).await {
-                Ok(left) => return left,
-                Err(error) => error,
+            let patience = if asks.is_stop_asked() { STOPPED_PATIENCE } else { ENGINE_ABSENCE_LIMIT };
+            let found = tokio::select! {
+                found = tokio::time::timeout(patience, self.try_find_left(engine)) => found,
+                () = asks.stop(), if !asks.is_stop_asked() => continue,
             };
-            tracing::warn!(%error, "the engine does not say what became of the container");
-            let is_alive = self.state.init.as_ref().is_some_and(Process::is_alive);
+            let reason = match found {
+                Ok(Ok(left)) => return left,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "it does not answer".to_owned(),
+            };
+            tracing::warn!(reason, "the engine does not say what became of the container");
+            let init = self.state.init.as_ref().filter(|init| init.is_alive());
             if asks.is_stop_asked()
-                && is_alive
-                && let (Some(docker_id), Some(init)) = (&self.state.docker_id, &self.state.init)
+                && let (Some(docker_id), Some(init)) = (&self.state.docker_id, init)
             {
                 kill(docker_id, init, self.state.cgroups.as_ref());
             }
-            let patience = if asks.is_stop_asked() { STOPPED_PATIENCE } else { ENGINE_ABSENCE_LIMIT };
-            if !is_alive && self.state.has_tried_to_start && begin.elapsed() > patience {
-                return Left::Ended(Exit::EngineGone { error: error.to_string() }, Box::default());
+            if init.is_none() && self.state.has_tried_to_start && begin.elapsed() > patience {
+                return Left::Ended(Exit::EngineGone { error: reason }, Box::default());
             }
             tokio::select! {
                 () = asks.next() => {}
@@ -122,7 +126,7 @@ impl Owner {
     pub(super) async fn report_end(&mut self, engine: &Engine, exit: Exit, found: &Inspection) -> Lived {
         let started = self.state.started.clone().unwrap_or_default();
         let flow = if found.id.is_empty() { None } else { self.flow(&found.id, Begin::Resume).await.ok() };
-        let end = End { exit, memory: None };
+        let end = End { exit, memory: None, watched: Watched::WithGaps, gone_at: None };
         self.conclude(engine, end, Some(found.clone()), flow, started).await
     }
 }
