@@ -81,7 +81,11 @@ impl Ending {
         let lost = match self.lost_bytes {
             Some(0) => None,
             Some(bytes) => Some(format!("bytes lost: {bytes}")),
-            None => self.started.as_ref().map(|_| "bytes lost: not known".to_owned()),
+            // Where not even the end is known, that says it all.
+            None => {
+                let is_known = matches!(self.cause, Cause::Exited { .. } | Cause::OutOfMemory { .. });
+                self.started.as_ref().filter(|_| is_known).map(|_| "bytes lost: not known".to_owned())
+            }
         };
         let remarks: Vec<String> = self.cause.memory_text().into_iter().chain(lost).collect();
         (!remarks.is_empty()).then(|| remarks.join("; "))

@@ -60,7 +60,9 @@ impl Slave {
     /// What it remembers now.
     pub(crate) fn remembered(&self) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(self.state()) else { return Vec::new() };
-        entries.flatten().map(|entry| entry.file_name().into_string().unwrap()).collect()
+        let names = entries.flatten().map(|entry| entry.file_name().into_string().unwrap());
+        // What another verb is just removing is remembered by nobody.
+        names.filter(|name| !name.starts_with(".gone-")).collect()
     }
 
     /// A container that was launched before.

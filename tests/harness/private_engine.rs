@@ -117,8 +117,10 @@ impl PrivateEngine {
         if self.live_restore == LiveRestore::On {
             words.push("--live-restore".to_owned());
         }
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        self.dockerd = Some(start("dockerd", &words, &self.directory.path().join("engine.log")));
+        // An engine without a bridge removes the one that is there: the machine's, were it not in a network of its own.
+        let mut all = vec!["--net", "--", "dockerd"];
+        all.extend(words.iter().map(String::as_str));
+        self.dockerd = Some(start("unshare", &all, &self.directory.path().join("engine.log")));
         wait_until("the private engine", || {
             self.command().args(["version"]).output().is_ok_and(|ran| ran.status.success())
         });
