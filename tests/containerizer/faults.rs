@@ -34,6 +34,8 @@ fn is_alive(pid: u64) -> bool {
 fn slave_with(engine: &PrivateEngine) -> Slave {
     let mut slave = Slave::new();
     slave.set("DOCKER_HOST", &engine.host());
+    // Whoever has removed a container of a slave that asks no more ends after that.
+    slave.stage.settle_within(Duration::from_secs(20));
     slave
 }
 

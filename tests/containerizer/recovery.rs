@@ -143,8 +143,9 @@ fn what_an_agent_was_owed_is_told_by_the_successor_once() {
     agent.acknowledge(true);
     slave.recover();
     let owed = agent.subscription().unacknowledged_updates;
-    assert_eq!(owed.iter().map(|update| &update.status.uuid).collect::<Vec<_>>(), [&unheard.uuid]);
-    let told = agent.status();
+    // Perhaps one before it, the acknowledgement of which came too late.
+    assert_eq!(owed.last().map(|update| &update.status.uuid), Some(&unheard.uuid));
+    let (_, told) = agent.states();
     assert_eq!((&told.uuid, told.message()), (&unheard.uuid, "Container exited with status 7"));
     container.wait_for_supervisor();
     assert_eq!(container.wait().status, Some(0), "the executor has told it");

@@ -62,6 +62,11 @@ impl Stage {
         self
     }
 
+    /// The same for a stage that is in use.
+    pub(crate) fn settle_within(&mut self, limit: Duration) {
+        self.settles_within = limit;
+    }
+
     /// A directory for the test's own files, which may stay.
     pub(crate) fn files(&self) -> PathBuf {
         self.root.path().join("files")

@@ -215,8 +215,9 @@ impl Pump {
                 self.go_on().await;
             }
         };
-        // A stream that ended before the process did has broken, or the process had closed its output: the log tells.
-        let is_early = self.writer.positions.is_some() && gone_at.is_some_and(|gone_at| stream_ended_at < gone_at);
+        // A stream that ended before the process did has broken, or the process had closed its output: the log tells. So it
+        // does of a container that was gone before its process was known.
+        let is_early = self.writer.positions.is_some() && gone_at.is_none_or(|gone_at| stream_ended_at < gone_at);
         if !is_gapless || is_early || watched != Watched::Throughout {
             is_gapless = self.catch_up().await;
         }

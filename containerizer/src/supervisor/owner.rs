@@ -91,23 +91,22 @@ impl Owner {
     }
 
     async fn try_live(&mut self, asks: &mut Asks) -> Result<Lived, Failure> {
+        let engine = Engine::connect(&self.environment)?;
+        // A configuration that has become wrong is no matter of a container that runs.
+        let left = if self.is_successor { self.find_left(&engine, asks).await } else { Left::Nothing };
+        let prepared_id = match left {
+            Left::Running(found) => return Ok(self.watch_on(&engine, &found, asks).await),
+            Left::Ended(exit, found) => return Ok(self.report_end(&engine, exit, &found).await),
+            Left::Prepared(docker_id) => Some(docker_id),
+            Left::Nothing => None,
+        };
         // Where the agent looks after the container, it has decided all this.
         let config = if self.directory.is_some() { Config::load(&self.environment)? } else { Config::defaults() };
         if self.directory.is_some() {
             self.placement = self.placement.clone().configured(&config);
         }
         let mut spec = Spec::build(&self.launch, &self.environment, &self.placement)?;
-        let engine = Engine::connect(&self.environment)?;
-        let mut left = None;
-        if self.is_successor {
-            match self.find_left(&engine, asks).await {
-                Left::Nothing => {}
-                Left::Prepared(docker_id) => left = Some(docker_id),
-                Left::Running(found) => return Ok(self.watch_on(&engine, &found, asks).await),
-                Left::Ended(exit, found) => return Ok(self.report_end(&engine, exit, &found).await),
-            }
-        }
-        if let Some(docker_id) = left {
+        if let Some(docker_id) = prepared_id {
             let flow = self.attach(&docker_id).await?;
             return self.start(&engine, &mut spec, docker_id, flow, asks).await;
         }
