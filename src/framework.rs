@@ -42,7 +42,7 @@ use crate::update::Update;
 use calls::{Calls, Failure};
 pub use owned::{Owned, Purpose};
 pub(crate) use place::location;
-pub use signals::Signals;
+pub use signals::{Received, Signals};
 
 /// How long the last calls (acknowledgement, TEARDOWN) may take once everything else is over.
 const FLUSH_LIMIT: Duration = Duration::from_secs(5);
@@ -122,6 +122,9 @@ async fn launch(
     stderr: Sink,
     signals: &mut Signals,
 ) -> Result<Outcome, String> {
+    if job.is_signal_proxy {
+        signals.pass_on().map_err(|error| format!("cannot listen for signals: {error}"))?;
+    }
     let owned = match ownership {
         Ownership::Taken(owned) => Some(*owned),
         Ownership::ToTake => take(&job)?,
@@ -240,7 +243,7 @@ impl SharedDisplay {
 /// One thing that the shell waits for.
 #[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Happening {
-    Signal(u8),
+    Signal(Received),
     Stream(Result<Option<Box<Event>>, HttpError>),
     Subscribed(Result<Subscription, Refusal>),
     CallFailed(Failure),
@@ -424,7 +427,7 @@ impl Shell {
         };
         tokio::select! {
             biased;
-            signal = signals.next() => Happening::Signal(signal),
+            signal = signals.received() => Happening::Signal(signal),
             event = next_event(self.stream.as_mut()) => Happening::Stream(event),
             subscribed = or_pending(self.subscribing.as_mut()) => Happening::Subscribed(subscribed),
             failure = self.calls.next_failure() => Happening::CallFailed(failure),
@@ -440,7 +443,11 @@ impl Shell {
     /// `Some` only when the launcher must leave at once.
     fn handle(&mut self, happening: Happening) -> Option<Outcome> {
         match happening {
-            Happening::Signal(number) => return self.interrupted(number),
+            Happening::Signal(Received::End(number)) => return self.interrupted(number),
+            Happening::Signal(Received::PassOn(signal)) => {
+                let task_id = self.job.task_id().to_owned();
+                self.input(Input::Signal { task_id, signal });
+            }
             Happening::Stream(Ok(Some(event))) => {
                 tracing::debug!(event = ?event.r#type(), "received");
                 self.input(Input::Event(event));

@@ -23,6 +23,8 @@ pub enum Command {
         /// From now.
         grace: Duration,
     },
+    /// This signal, by its number, once; only to a container that runs.
+    Signal(i32),
 }
 
 /// What the owner of a container tells.

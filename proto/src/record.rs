@@ -79,6 +79,8 @@ pub enum ExecutorNews {
     /// The task was silent for a second or longer, and its sandbox has more output now: who follows it should look. Sent
     /// once a second at most, and never again when it gets lost: looking from time to time finds the output, too.
     OutputAgain,
+    /// The task was sent the signal that a [`LauncherMessage`] asked for.
+    Signaled(i32),
 }
 
 impl ExecutorMessage {
@@ -96,6 +98,46 @@ impl ExecutorMessage {
     }
 
     /// Reads a message of an executor; `None` for what is not ours: other executors say what they like.
+    pub fn parse(data: &[u8]) -> Option<Self> {
+        serde_json::from_slice::<Self>(data).ok().filter(|message| message.version == Self::VERSION)
+    }
+}
+
+/// What our launcher asks of the executor of its task while it runs, as the data of a framework's MESSAGE:
+/// `{"version":1,"task_id":"web","order":{"signal":10}}`. Mesos' own executors take no notice of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LauncherMessage {
+    /// Always 1; a reader ignores messages of a version it does not know.
+    pub version: u32,
+    /// Whose executor is meant.
+    pub task_id: String,
+    /// What to do.
+    pub order: LauncherOrder,
+}
+
+/// What a [`LauncherMessage`] asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LauncherOrder {
+    /// Send the task this signal, by its number; once. Answered by [`ExecutorNews::Signaled`].
+    Signal(i32),
+}
+
+impl LauncherMessage {
+    /// The only version so far.
+    pub const VERSION: u32 = 1;
+
+    /// This order for this task.
+    pub fn new(task_id: String, order: LauncherOrder) -> Self {
+        Self { version: Self::VERSION, task_id, order }
+    }
+
+    /// JSON, as it goes into the message.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("plain fields always serialize")
+    }
+
+    /// Reads a message of a framework; `None` for what is not ours.
     pub fn parse(data: &[u8]) -> Option<Self> {
         serde_json::from_slice::<Self>(data).ok().filter(|message| message.version == Self::VERSION)
     }
@@ -180,6 +222,24 @@ mod tests {
         ] {
             assert_eq!(ExecutorMessage::parse(data), None);
         }
+    }
+
+    #[test]
+    fn orders_come_back_as_they_went_and_what_others_say_is_none() {
+        let message = LauncherMessage::new("web".to_owned(), LauncherOrder::Signal(10));
+        assert_eq!(message.to_bytes(), br#"{"version":1,"task_id":"web","order":{"signal":10}}"#);
+        assert_eq!(LauncherMessage::parse(&message.to_bytes()), Some(message));
+        for data in [
+            &b""[..],
+            b"\xff\0",
+            br#"{"version":2,"task_id":"web","order":{"signal":10}}"#,
+            br#"{"version":1,"task_id":"web","order":"dance"}"#,
+        ] {
+            assert_eq!(LauncherMessage::parse(data), None);
+        }
+        let answer = ExecutorMessage::new("web".to_owned(), ExecutorNews::Signaled(10));
+        assert_eq!(answer.to_bytes(), br#"{"version":1,"task_id":"web","news":{"signaled":10}}"#);
+        assert_eq!(ExecutorMessage::parse(&answer.to_bytes()), Some(answer));
     }
 
     #[test]

@@ -41,7 +41,7 @@ const ACCESS: &str = "Authentication and TLS";
 const RESOURCES: &str = "Resources";
 const CONTAINER: &str = "Container";
 const LIMITS: &str = "Time limits (plain numbers are seconds; units ms, s, m, h, d as in 1h30m; 0: no limit)";
-const RUNS: &str = "Runs (see launch-container ps, attach, logs, wait, kill and inspect)";
+const RUNS: &str = "Runs and signals (see launch-container ps, attach, logs, wait, kill and inspect)";
 const MESSAGES: &str = "Messages (on stderr)";
 
 /// How the launcher tells what happens, on stderr.
@@ -311,6 +311,10 @@ pub struct Cli {
     /// How long the master keeps the task when the launcher is gone [default: 2m; 7d with --run-id or --detach]
     #[arg(long, value_name = "TIME", value_parser = values::limit, allow_negative_numbers = true, help_heading = RUNS)]
     pub failover_timeout: Option<Limit>,
+
+    /// Pass SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM and SIGWINCH on to the task, where this project's executor runs it
+    #[arg(long, help_heading = RUNS)]
+    pub signal_proxy: bool,
 
     /// Say nothing but why a launch failed
     #[arg(short, long, help_heading = MESSAGES)]

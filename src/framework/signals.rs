@@ -1,4 +1,4 @@
-//! The signals that ask the launcher to end.
+//! The signals that ask the launcher to end, and those that it passes on to the task.
 
 use std::future::pending;
 
@@ -12,6 +12,20 @@ pub struct Signals {
     terminate: Option<Signal>,
     hang_up: Option<Signal>,
     seen: u32,
+    passed_on: Vec<(u8, Signal)>,
+}
+
+/// What `--signal-proxy` passes on: SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM and SIGWINCH. SIGINT and SIGTERM end the task
+/// anyway.
+const PASSED_ON: [u8; 6] = [1, 3, 10, 12, 14, 28];
+
+/// A signal has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Received {
+    /// The launcher is asked to end.
+    End(u8),
+    /// It is for the task.
+    PassOn(u8),
 }
 
 impl Signals {
@@ -30,10 +44,36 @@ impl Signals {
             terminate: listen(SignalKind::terminate())?,
             hang_up: listen(SignalKind::hangup())?,
             seen: 0,
+            passed_on: Vec::new(),
         })
     }
 
-    /// The number of the next one. Cancel safe.
+    /// From here on those of `--signal-proxy` are for the task, SIGHUP too.
+    ///
+    /// # Errors
+    /// The system refuses a handler.
+    pub fn pass_on(&mut self) -> std::io::Result<()> {
+        self.hang_up = None;
+        for number in PASSED_ON {
+            self.passed_on.push((number, signal(SignalKind::from_raw(number.into()))?));
+        }
+        Ok(())
+    }
+
+    /// The next one. Cancel safe.
+    pub async fn received(&mut self) -> Received {
+        let Self { interrupt, terminate, hang_up, seen, passed_on } = self;
+        let number = tokio::select! {
+            number = any_of(passed_on) => return Received::PassOn(number),
+            () = received(interrupt) => 2,
+            () = received(terminate) => 15,
+            () = received(hang_up) => 1,
+        };
+        *seen += 1;
+        Received::End(number)
+    }
+
+    /// The number of the next one that asks to end. Cancel safe.
     pub async fn next(&mut self) -> u8 {
         let number = tokio::select! {
             () = received(&mut self.interrupt) => 2,
@@ -48,6 +88,18 @@ impl Signals {
     pub fn seen(&self) -> u32 {
         self.seen
     }
+}
+
+async fn any_of(signals: &mut [(u8, Signal)]) -> u8 {
+    std::future::poll_fn(|context| {
+        for (number, signal) in signals.iter_mut() {
+            if signal.poll_recv(context) == std::task::Poll::Ready(Some(())) {
+                return std::task::Poll::Ready(*number);
+            }
+        }
+        std::task::Poll::Pending
+    })
+    .await
 }
 
 async fn received(signal: &mut Option<Signal>) {

@@ -45,6 +45,8 @@ pub struct Job {
     pub cidfile: Option<PathBuf>,
     /// `--dry-run`
     pub is_dry_run: bool,
+    /// `--signal-proxy`
+    pub is_signal_proxy: bool,
     /// The task; its resources are the need.
     pub task: scheduler::Task,
     /// What to subscribe with; no id and no capabilities yet: those depend on the master's version.
@@ -182,6 +184,7 @@ impl Job {
             image: if cli.task.is_some() { image(&task.info) } else { cli.image },
             cidfile: cli.cidfile,
             is_dry_run: cli.dry_run,
+            is_signal_proxy: cli.signal_proxy,
             task,
             master,
             connect_timeout: cli.connect_timeout.0,

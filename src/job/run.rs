@@ -76,6 +76,7 @@ impl Job {
         master: Option<String>,
         access: &AccessOptions,
         connect_timeout: Option<Duration>,
+        is_signal_proxy: bool,
         messages: Messages,
     ) -> Result<Self, JobError> {
         let master = match master {
@@ -98,6 +99,7 @@ impl Job {
             memory: Megabytes(0),
             cidfile: None,
             is_dry_run: false,
+            is_signal_proxy,
             task,
             framework,
             access: Access::new(access)?,

@@ -49,7 +49,14 @@ fn code(outcome: Outcome) -> u8 {
 /// The job of a run, and the display of what happens to it.
 fn job(begin: &Begin, which: &Which, stderr: &Sink) -> Result<(Job, Display), JobError> {
     let messages = Messages { format: which.format, is_quiet: which.quiet, verbosity: which.verbose };
-    let job = Job::resumed(begin, which.master.clone(), &which.access, which.connect_timeout.0, messages)?;
+    let job = Job::resumed(
+        begin,
+        which.master.clone(),
+        &which.access,
+        which.connect_timeout.0,
+        which.signal_proxy,
+        messages,
+    )?;
     let display = Display::new(&job, Stderr::of_process(stderr.voice()), SystemTime::now());
     Ok((job, display))
 }

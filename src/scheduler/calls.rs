@@ -84,6 +84,11 @@ impl Calls {
         Effect::Call(Box::new(Call { acknowledge: Some(acknowledge), ..self.of(call::Type::Acknowledge) }))
     }
 
+    /// To an executor.
+    pub(super) fn message(&self, message: call::Message) -> Effect {
+        Effect::Call(Box::new(Call { message: Some(message), ..self.of(call::Type::Message) }))
+    }
+
     /// About these tasks, or, with none, about all that the master knows.
     pub(super) fn reconcile(&self, tasks: Vec<call::reconcile::Task>) -> Effect {
         let reconcile = call::Reconcile { tasks };

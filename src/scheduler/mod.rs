@@ -56,6 +56,7 @@ mod record;
 mod recorded;
 mod restore;
 mod shortfall;
+mod signals;
 mod subscription;
 mod task;
 mod timers;
@@ -126,6 +127,13 @@ pub enum Input {
         signal: u8,
         /// Overrides the task's own grace.
         grace: Option<Duration>,
+    },
+    /// Pass this signal on to the task.
+    Signal {
+        /// The task id given in `Add`.
+        task_id: String,
+        /// Its number.
+        signal: u8,
     },
     /// The stream asked for by `Effect::Subscribe` was opened by `master` (HOST:PORT).
     Connected {
@@ -225,6 +233,8 @@ pub struct Scheduler {
     questions: BTreeSet<TaskKey>,
     timers: Timers,
     is_launchable: bool,
+    /// Signals passed on to tasks whose executors have not answered.
+    awaited: Vec<signals::Awaited>,
 }
 
 #[derive(Debug)]
@@ -258,6 +268,7 @@ impl Scheduler {
             questions: BTreeSet::new(),
             timers: Timers::default(),
             is_launchable: true,
+            awaited: Vec::new(),
             config,
         }
     }
@@ -277,6 +288,7 @@ impl Scheduler {
         match input {
             Input::Add(task) => self.add(now, task, effects),
             Input::Interrupt { task_id, signal, grace } => self.interrupt(now, &task_id, signal, grace, effects),
+            Input::Signal { task_id, signal } => self.signal(now, &task_id, signal, effects),
             Input::Connected { master } => self.opened(now, master),
             Input::Disconnected { reason, is_fatal } => self.broken(now, reason, is_fatal, effects),
             Input::Event(event) => self.event(now, *event, effects),
@@ -293,7 +305,7 @@ impl Scheduler {
     pub fn next_timeout(&self) -> Option<Time> {
         match self.life {
             Life::Working => {
-                let own = [self.connection.due(), self.timers.due()];
+                let own = [self.connection.due(), self.timers.due(), self.signals_due()];
                 let subscribed = [self.reconcile.due(), self.flow.due(), self.report.due()];
                 let subscribed = subscribed.into_iter().filter(|_| self.connection.is_subscribed());
                 own.into_iter().chain(subscribed).flatten().min()
@@ -313,6 +325,7 @@ impl Scheduler {
                     self.tick_task(now, key, effects);
                 }
                 self.timers.prune(&self.tasks);
+                self.tick_signals(now, effects);
             }
             Life::Leaving { .. } | Life::TearingDown { .. } => self.tick_stop(now, effects),
             Life::Finished => {}

@@ -123,7 +123,7 @@ impl Scheduler {
     }
 
     /// An executor speaks. Only ours has something to say, and only about the task that is its own.
-    pub(super) fn message(&self, message: &event::Message, effects: &mut Vec<Effect>) {
+    pub(super) fn message(&mut self, message: &event::Message, effects: &mut Vec<Effect>) {
         let Some(ExecutorMessage { task_id, news, .. }) = ExecutorMessage::parse(&message.data) else {
             return tracing::debug!(executor = message.executor_id.value, "a message of another kind of executor");
         };
@@ -137,6 +137,10 @@ impl Scheduler {
         };
         match news {
             ExecutorNews::OutputAgain => effects.push(Effect::OutputAgain { task_id: entry.id().to_owned() }),
+            ExecutorNews::Signaled(number) => {
+                let task_id = entry.id().to_owned();
+                self.signaled(&task_id, number);
+            }
         }
     }
 
@@ -392,7 +396,7 @@ impl Scheduler {
 
 /// A status update as displays need it.
 /// The task's own executor; a command task's is named like the task.
-fn executor_id<'a>(entry: &'a Entry, placement: &'a Placement) -> &'a String {
+pub(super) fn executor_id<'a>(entry: &'a Entry, placement: &'a Placement) -> &'a String {
     entry.task.info.executor.as_ref().map_or(&placement.wire_id, |own| &own.executor_id.value)
 }
 

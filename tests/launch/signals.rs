@@ -154,3 +154,18 @@ fn a_time_limit_that_is_not_reached_changes_nothing() {
     let stage = Stage::new();
     stage.local(&["--timeout=1h", "--offer-timeout=1h"], &["exit 4"]).run().expect_code(4);
 }
+
+#[test]
+fn signals_are_passed_on_to_the_task_when_asked_for() {
+    const LISTENER: &str = "trap 'echo hup' HUP; trap 'echo usr1' USR1; trap 'echo usr2; exit 9' USR2; echo up; \
+                            while :; do sleep 0.1; done";
+    let stage = Stage::new();
+    let launch = stage.local(&["--signal-proxy", "--quiet"], &[LISTENER]).start();
+    launch.wait_for_stdout("up");
+    for (signal, word) in [(Signal::USR1, "usr1"), (Signal::HUP, "hup")] {
+        launch.signal(signal);
+        launch.wait_for_stdout(word);
+    }
+    launch.signal(Signal::USR2);
+    launch.finish().expect_code(9).expect_stdout("up\nusr1\nhup\nusr2\n").expect_stderr("");
+}

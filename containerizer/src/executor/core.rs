@@ -31,14 +31,14 @@
 //! Grace of a stop, first that is set: the KILL's own kill policy, the task's kill policy, [`Config::kill_grace`]. A
 //! shutdown leaves the agent's grace period less two seconds, because the agent destroys the container when it is over.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use proto::executor::{self, call};
 use proto::mesos::framework_info::capability;
 use proto::mesos::task_status::{Reason, Source};
 use proto::mesos::{self, ContainerId, ContainerStatus, DurationInfo, KillPolicy, TaskInfo, TaskState, TaskStatus};
-use proto::record::{ExecutorMessage, ExecutorNews};
+use proto::record::{ExecutorMessage, ExecutorNews, LauncherMessage, LauncherOrder};
 
 use super::checks::{CheckKind, Checks, Finding, Probe, Verdict};
 use super::environment::Environment;
@@ -137,7 +137,7 @@ pub enum Input {
     Shutdown,
     /// ERROR, or an answer that trying again does not change.
     Error(String),
-    /// MESSAGE; no use for it yet.
+    /// MESSAGE: of our launcher, or of anybody else.
     Message(Vec<u8>),
     /// The agent took the call of the last [`Effect::Send`].
     Sent,
@@ -202,6 +202,8 @@ pub struct Executor {
     send_again: Backoff,
     news: News,
     next_news_at: Duration,
+    /// Signals that were sent, for the framework to know.
+    signaled: VecDeque<i32>,
     phase: Phase,
     task: Option<Box<TaskInfo>>,
     checks: Checks,
@@ -267,6 +269,7 @@ impl Executor {
             send_again: Backoff::default(),
             news: News::None,
             next_news_at: now.monotonic,
+            signaled: VecDeque::new(),
             phase: Phase::Idle { until: None, ended: None },
             task: None,
             checks: Checks::default(),
@@ -327,7 +330,8 @@ impl Executor {
             Input::Acknowledged { task_id, uuid } => self.updates.acknowledge(&task_id, &uuid),
             Input::Shutdown | Input::Terminate => self.on_shutdown(now),
             Input::Error(text) => self.abandon(now, text),
-            Input::Message(_) | Input::Tick => {}
+            Input::Message(data) => self.on_message(&data),
+            Input::Tick => {}
             Input::Sent | Input::SendFailed { .. } if self.news == News::InFlight => self.news = News::None,
             Input::Sent => {
                 self.updates.sent();
@@ -628,6 +632,21 @@ impl Executor {
         }
     }
 
+    /// Signals of the launcher go to its task; what others say is not for us. A task that does not run yet, or is being
+    /// stopped, gets none, and nobody is told that it did.
+    fn on_message(&mut self, data: &[u8]) {
+        let Some(LauncherMessage { task_id, order, .. }) = LauncherMessage::parse(data) else { return };
+        let is_ours = self.task.as_ref().is_some_and(|task| task.task_id.value == task_id);
+        match order {
+            LauncherOrder::Signal(number) => {
+                if is_ours && matches!(self.phase, Phase::Running { .. }) {
+                    self.effects.push(Effect::Container(lifecycle::Command::Signal(number)));
+                    self.signaled.push_back(number);
+                }
+            }
+        }
+    }
+
     fn send_next(&mut self, now: Now) {
         let is_over = self.phase == Phase::Done;
         let is_busy = self.updates.is_in_flight() || self.news == News::InFlight;
@@ -641,8 +660,13 @@ impl Executor {
         if let Some(update) = self.updates.take_next() {
             let call = self.new_call(call::Type::Update);
             self.effects.push(Effect::Send(Box::new(executor::Call { update: Some(update), ..call })));
-        } else if let (News::Waiting, Some(task)) = (self.news, &self.task) {
-            let data = ExecutorMessage::new(task.task_id.value.clone(), ExecutorNews::OutputAgain).to_bytes();
+        } else if let Some(task) = &self.task {
+            let news = match (self.signaled.pop_front(), self.news) {
+                (Some(number), _) => ExecutorNews::Signaled(number),
+                (None, News::Waiting) => ExecutorNews::OutputAgain,
+                (None, News::None | News::InFlight) => return,
+            };
+            let data = ExecutorMessage::new(task.task_id.value.clone(), news).to_bytes();
             let call = self.new_call(call::Type::Message);
             self.news = News::InFlight;
             let message = Some(call::Message { data });

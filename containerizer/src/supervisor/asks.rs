@@ -17,11 +17,12 @@ pub(crate) struct Asks {
     terminate: Option<Signal>,
     is_start_asked: bool,
     kill_at: Option<Instant>,
+    signals: Vec<i32>,
 }
 
 impl Asks {
     pub(crate) fn new(commands: mpsc::Receiver<Command>, terminate: Option<Signal>) -> Self {
-        Self { commands: Some(commands), terminate, is_start_asked: false, kill_at: None }
+        Self { commands: Some(commands), terminate, is_start_asked: false, kill_at: None, signals: Vec::new() }
     }
 
     /// Waits for the next one and notes it. Cancel safe.
@@ -42,6 +43,7 @@ impl Asks {
             command = command => match command {
                 Some(Command::Start) => self.is_start_asked = true,
                 Some(Command::Stop { grace }) => self.stop_within(grace),
+                Some(Command::Signal(number)) => self.signals.push(number),
                 None => {
                     self.commands = None;
                     self.stop_within(Duration::ZERO);
@@ -72,6 +74,11 @@ impl Asks {
     /// When SIGKILL is due, from the first stop on: the shortest grace counts.
     pub(super) fn kill_at(&self) -> Option<Instant> {
         self.kill_at
+    }
+
+    /// The signals that are to be sent now, each once.
+    pub(super) fn take_signals(&mut self) -> Vec<i32> {
+        std::mem::take(&mut self.signals)
     }
 
     /// SIGKILL was sent; it is due again after a pause, should it get lost.

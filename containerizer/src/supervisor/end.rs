@@ -97,6 +97,9 @@ impl Running<'_> {
                 is_told = true;
                 self.signal(self.stop_signal).await;
             }
+            for number in asks.take_signals() {
+                self.signal(&number.to_string()).await;
+            }
             let gone_at = gone.borrow_and_update().as_ref().map(|gone| gone.at);
             let patience = if asks.is_stop_asked() { STOPPED_PATIENCE } else { ENGINE_ABSENCE_LIMIT };
             let give_up_at = gone_at.map(|at| at + patience);

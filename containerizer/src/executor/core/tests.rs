@@ -116,6 +116,7 @@ fn word(effect: &Effect) -> String {
         Effect::Container(Command::Start) => "start".to_owned(),
         Effect::Probe(probe) => format!("probe {:?}", probe.kind),
         Effect::Container(Command::Stop { grace }) => format!("stop {grace:?}"),
+        Effect::Container(Command::Signal(number)) => format!("signal {number}"),
         Effect::Finish(finished) => {
             let status = finished.status.as_ref().map_or("no task".to_owned(), |status| state(status));
             format!("finish {status}{}", if finished.is_acknowledged { "" } else { " unacknowledged" })
@@ -752,6 +753,7 @@ impl World {
                     self.was_told_to_start = true;
                 }
                 Effect::Container(Command::Stop { .. }) => self.was_told_to_stop = true,
+                Effect::Container(Command::Signal(_)) => panic!("nobody signals here"),
                 Effect::Probe(probe) => {
                     assert!(self.has_started && self.probing.is_none(), "a second probe of its kind: {probe:?}");
                     self.probing = Some(probe.kind);
@@ -934,4 +936,22 @@ fn news_are_told_to_nobody_while_the_agent_is_away_or_when_the_end_is_told() {
     rig.take(ended(Cause::Exited { code: 0 }, false));
     assert_eq!(rig.take(Input::Sent), ["send FINISHED"]);
     assert_eq!(rig.take(output_again()), [] as [&str; 0]);
+}
+
+fn order(task_id: &str, number: i32) -> Input {
+    Input::Message(LauncherMessage::new(task_id.to_owned(), LauncherOrder::Signal(number)).to_bytes())
+}
+
+#[test]
+fn a_signal_of_the_launcher_reaches_the_running_task_once_and_is_confirmed() {
+    let mut rig = Rig::running(|_| {});
+    let confirmed = r#"tell {"version":1,"task_id":"t","news":{"signaled":10}}"#;
+    assert_eq!(rig.take(order("t", 10)), ["signal 10", confirmed]);
+    assert_eq!(rig.take(order("t", 12)), ["signal 12"], "one call at a time");
+    assert_eq!(rig.take(Input::Sent), [r#"tell {"version":1,"task_id":"t","news":{"signaled":12}}"#]);
+    assert_eq!(rig.take(Input::Sent), [] as [&str; 0]);
+    for foreign in [order("u", 10), Input::Message(b"\xff".to_vec()), Input::Message(Vec::new())] {
+        assert_eq!(rig.take(foreign), [] as [&str; 0]);
+    }
+    assert_eq!(Rig::launched(|_| {}).take(order("t", 10)), [] as [&str; 0], "it does not run yet");
 }
