@@ -194,9 +194,10 @@ fn gc_removes_only_what_nobody_can_ask_for() {
     for container in [&running, &lost, &forgotten] {
         launch_lasting(container);
     }
-    // Its supervisor was killed, and somebody removed the container.
+    // Its supervisor was killed, somebody removed the container, and the slave its sandbox.
     lost.kill_supervisor();
     slave.stage.engine().remove(&lost.name());
+    std::fs::remove_dir_all(&lost.sandbox).unwrap();
     // Its supervisor was killed, its state directory is gone, and the container has ended.
     forgotten.kill_supervisor();
     std::fs::remove_dir_all(forgotten.state()).unwrap();

@@ -68,7 +68,7 @@ fn decide(container: &Container, is_engine_there: bool, now: SystemTime, grace: 
     let keep = |why: &str| Decision::Keep { why: why.to_owned() };
     let why = match container.standing() {
         Standing::Preparing | Standing::Running | Standing::Ending => return keep("it has a supervisor"),
-        Standing::Unowned => return keep("it runs; the slave destroys it at its next start unless it knows it"),
+        Standing::Unowned => return keep("it runs; the slave's next recovery or wait gives it a new supervisor"),
         Standing::Forgotten if container.at_engine.as_ref().is_some_and(|at_engine| at_engine.is_alive()) => {
             return keep("it runs; the slave destroys it at its next start");
         }
@@ -78,7 +78,10 @@ fn decide(container: &Container, is_engine_there: bool, now: SystemTime, grace: 
         }
         Standing::Ended => return keep("it has ended, and the slave may still ask how"),
         Standing::Lost if !is_engine_there => return keep("the engine does not say whether it runs"),
-        Standing::Lost => "supervisor and container are gone, and how it ended was never recorded",
+        Standing::Lost if container.has_sandbox() != Some(false) => {
+            return keep("it is over, and the slave's next recovery or wait tells that nobody knows how");
+        }
+        Standing::Lost => "supervisor, container and sandbox are gone: nobody will ask how it ended",
     };
     match too_young(container.since(), now, grace) {
         Some(why) => Decision::Keep { why },

@@ -54,12 +54,12 @@ fn look_at_survey(survey: &Survey, work_directory: &Path, found: &mut Vec<Findin
     leftover(
         count(&[Standing::Unowned]),
         "containers run without supervisor, which was killed",
-        "they go on until the slave destroys them; it is told of them when it restarts".to_owned(),
+        "the slave's next recovery or wait gives them a new one; a restart of the slave is enough".to_owned(),
     );
     leftover(
         if survey.engine.is_ok() { count(&[Standing::Lost]) } else { 0 },
-        "state directories whose container is gone",
-        program("gc --dry-run"),
+        "state directories whose supervisor and container are gone",
+        format!("a restart of the slave settles those it knows; {} removes the others", program("gc")),
     );
     leftover(
         count(&[Standing::Forgotten]),

@@ -68,9 +68,11 @@ fn only_what_nobody_can_ask_for_goes() {
     assert!(is_removed(Some(remembered(&gone, None, true, day)), None, true));
     // Its supervisor was killed.
     assert!(!is_removed(Some(remembered(here, None, false, day)), running(), true));
-    assert!(is_removed(Some(remembered(here, None, false, day)), exited(), true));
-    assert!(is_removed(Some(remembered(here, None, false, day)), None, true));
-    assert!(!is_removed(Some(remembered(here, None, false, day)), None, false));
+    assert!(!is_removed(Some(remembered(here, None, false, day)), exited(), true));
+    assert!(!is_removed(Some(remembered(here, None, false, day)), None, true));
+    assert!(is_removed(Some(remembered(&gone, None, false, day)), exited(), true));
+    assert!(is_removed(Some(remembered(&gone, None, false, day)), None, true));
+    assert!(!is_removed(Some(remembered(&gone, None, false, day)), None, false));
     // Nobody remembers it.
     assert!(!is_removed(None, running(), true));
     assert!(is_removed(None, exited(), true));
@@ -80,8 +82,9 @@ fn only_what_nobody_can_ask_for_goes() {
 fn what_is_younger_than_the_grace_stays() {
     let here = tempfile::tempdir().unwrap();
     let young = HOUR - Duration::from_secs(1);
-    assert!(!is_removed(Some(remembered(here.path(), None, false, young)), None, true));
-    assert!(is_removed(Some(remembered(here.path(), None, false, HOUR)), None, true));
+    let gone = here.path().join("gone");
+    assert!(!is_removed(Some(remembered(&gone, None, false, young)), None, true));
+    assert!(is_removed(Some(remembered(&gone, None, false, HOUR)), None, true));
     assert!(!is_removed(None, Some(at_engine("exited", young)), true));
     assert!(matches!(decide_leftover(here.path(), SystemTime::now(), HOUR), Decision::Keep { .. }));
     assert!(matches!(decide_leftover(here.path(), SystemTime::now() + HOUR, HOUR), Decision::Remove { .. }));
