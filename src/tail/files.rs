@@ -21,16 +21,16 @@ use thiserror::Error;
 
 /// An answer of `/files/read`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Read {
+pub struct Read {
     /// Exactly the file's bytes.
-    pub(super) data: Bytes,
+    pub data: Bytes,
     /// Where `data` begins. With empty `data` it is the file's size, or from Mesos 1.1 on the offset that was asked for.
-    pub(super) offset: u64,
+    pub offset: u64,
 }
 
 /// Why an answer cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(super) enum DecodeError {
+pub enum DecodeError {
     /// The text stops or goes wrong here.
     #[error("at byte {position}: {what}")]
     Malformed {
@@ -48,7 +48,10 @@ pub(super) enum DecodeError {
 }
 
 /// Decodes an answer of `/files/read`; keys in any order, unknown ones ignored.
-pub(super) fn decode_read(text: &[u8]) -> Result<Read, DecodeError> {
+///
+/// # Errors
+/// It is no such answer.
+pub fn decode_read(text: &[u8]) -> Result<Read, DecodeError> {
     let mut scanner = Scanner { text, position: 0 };
     let (mut data, mut offset) = (None, None);
     scanner.expect(b'{', "no object")?;
@@ -76,15 +79,18 @@ pub(super) fn decode_read(text: &[u8]) -> Result<Read, DecodeError> {
 
 /// A file in a directory, as `/files/browse` lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub struct Entry {
     /// The name without its directory; any bytes.
-    pub(super) name: Vec<u8>,
+    pub name: Vec<u8>,
     /// Bytes in the file.
-    pub(super) size: u64,
+    pub size: u64,
 }
 
 /// Decodes an answer of `/files/browse`.
-pub(super) fn decode_browse(text: &[u8]) -> Result<Vec<Entry>, DecodeError> {
+///
+/// # Errors
+/// It is no such answer.
+pub fn decode_browse(text: &[u8]) -> Result<Vec<Entry>, DecodeError> {
     #[derive(Deserialize)]
     struct Listed {
         path: RawText,

@@ -28,7 +28,7 @@ mod board;
 mod cursor;
 #[cfg(test)]
 mod fake_agent;
-mod files;
+pub mod files;
 mod follow;
 mod locate;
 mod look_out;
