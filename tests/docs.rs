@@ -88,6 +88,35 @@ fn what_the_containerizer_takes_is_described_as_it_is() {
 }
 
 #[test]
+fn every_test_that_the_containerizers_features_name_is_there() {
+    let features = fs::read_to_string(root().join("docs/containerizer-features.md")).unwrap();
+    let mut sources = String::new();
+    for folder in ["src", "containerizer/src", "proto/src", "tests"] {
+        read_sources(&root().join(folder), &mut sources);
+    }
+    let mut named = 0;
+    for line in features.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| feature")) {
+        let shown_by = line.split('|').nth(2).expect("a second column").trim();
+        assert!(!shown_by.is_empty(), "{line}");
+        for test in shown_by.split('`').skip(1).step_by(2) {
+            assert!(sources.contains(&format!("fn {test}(")), "{test} is no test: {line}");
+            named += 1;
+        }
+    }
+    assert!(named > 30, "only {named} tests are named");
+}
+
+fn read_sources(folder: &Path, sources: &mut String) {
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        if entry.file_type().unwrap().is_dir() {
+            read_sources(&entry.path(), sources);
+        } else if entry.path().extension().is_some_and(|extension| extension == "rs") {
+            sources.push_str(&fs::read_to_string(entry.path()).unwrap());
+        }
+    }
+}
+
+#[test]
 fn every_file_that_is_linked_is_there() {
     for document in ["README.md", "CHANGELOG.md"] {
         let text = fs::read_to_string(root().join(document)).unwrap();
