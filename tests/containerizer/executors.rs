@@ -188,7 +188,9 @@ fn two_who_wait_hear_the_same() {
 
 #[test]
 fn a_wait_that_is_killed_takes_nothing_with_it() {
-    let slave = Slave::new();
+    let mut slave = Slave::new();
+    // The shell is killed; what it had started lives until it has seen the end, too.
+    slave.stage.settle_within(std::time::Duration::from_secs(10));
     let container = slave.container("c1");
     let (started, go) = (container.pipe("started"), container.pipe("go"));
     container.launch(&container.custom_executor("echo > started; read x < go; exit 6"));
