@@ -426,6 +426,7 @@ async fn nothing_goes_by_http_where_it_may_not() {
     rig.end(4, 0).await;
     let done = rig.finish().await;
     assert!(done.requests.is_empty());
+    assert!(done.took < Duration::from_secs(5), "{:?}", done.took);
     let lost = done.tailed.stdout.lost.unwrap();
     assert_eq!(lost.bytes, Some(4));
     assert!(lost.why.contains("broke the TLS handshake off") && lost.why.contains("--agent-url"), "{}", lost.why);

@@ -13,6 +13,7 @@
 mod engine;
 mod leftovers;
 mod mesos;
+pub(crate) mod nginx;
 mod private_engine;
 mod proxy;
 mod running;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 pub(crate) use engine::{Engine, IMAGE};
 pub(crate) use mesos::Mesos;
+pub(crate) use nginx::{Authority, Nginx};
 pub(crate) use private_engine::{LiveRestore, PrivateEngine};
 pub(crate) use proxy::{Fault, Proxy};
 pub(crate) use running::{Ended, Launch, Reader, Running, Terminal};

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 #![allow(clippy::print_stdout, reason = "the table is what these tests show")]
 
+mod authentication;
 mod cluster;
 mod custom;
 mod faults;
@@ -17,6 +18,7 @@ mod restart;
 mod run;
 mod scenario;
 mod table;
+mod tls;
 mod transcript;
 
 use cluster::{Cluster, Master};
