@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use launch_container::exit::Outcome;
 use launch_container::local::master::{self, AgentDescription, Master, StreamId};
-use launch_container::scheduler::{Config, Effect, Input, Scheduler, Task, Time};
+use launch_container::scheduler::{Config, Effect, Input, Scheduler, Task, Terms, Time};
 use proto::mesos::task_status::Source;
 use proto::mesos::{
     Address, AgentId, AgentInfo, CommandInfo, FrameworkInfo, Resource, TaskId, TaskInfo, TaskState, TaskStatus, Url,
@@ -231,7 +231,7 @@ fn task(number: u32) -> Task {
         command: Some(CommandInfo { value: Some("true".to_owned()), ..CommandInfo::default() }),
         ..TaskInfo::default()
     };
-    Task { info, kill_grace: Duration::from_secs(3), run_timeout: None, offer_timeout: None }
+    Task { info, kill_grace: Duration::from_secs(3), run_timeout: None, offer_timeout: None, terms: Terms::default() }
 }
 
 fn scalar(name: &str, value: f64) -> Resource {

@@ -35,7 +35,7 @@ use crate::journal::{Journal, Note, Runs};
 use crate::local::{self, Cluster, LocalError};
 use crate::master::{self, AddressError, MasterAddress, Masters, Refusal, Subscription, chain, host_port};
 use crate::output::{BeforeFirstWrite, LAST_WORDS_LIMIT, Progress, STALL_LIMIT, Sink, Voice};
-use crate::scheduler::{Config, Effect, Input, Scheduler, Time};
+use crate::scheduler::{Config, Effect, Input, Scheduler, Survey, Time};
 use crate::tail::{self, FileTailed, Outputs, Phase, Report, Tailed};
 use crate::update::Update;
 
@@ -250,6 +250,7 @@ enum Happening {
     ClusterFailed(LocalError),
     Tailed(Tailed),
     Report(Report),
+    Surveyed(Result<Survey, String>),
     CoreTimeout,
     DisplayTick,
     /// Time to see whether anybody still reads our streams.
@@ -265,6 +266,9 @@ struct Shell {
     scheduler: Scheduler,
     started: Instant,
     subscribing: Option<Subscribing>,
+    /// Where the stream of events comes from.
+    leader: Option<Url>,
+    surveying: Option<Surveying>,
     stream: Option<EventStream<Event>>,
     calls: Calls,
     stdout: Sink,
@@ -299,6 +303,8 @@ struct Readers {
     since: Instant,
     next_look: Instant,
 }
+
+type Surveying = Pin<Box<dyn Future<Output = Result<Survey, String>>>>;
 
 type Subscribing = Pin<Box<dyn Future<Output = Result<Subscription, Refusal>>>>;
 
@@ -374,6 +380,8 @@ impl Shell {
             display: display.clone(),
             started: Instant::now(),
             subscribing: None,
+            leader: None,
+            surveying: None,
             stream: None,
             is_master_tls,
             tail: None,
@@ -432,6 +440,7 @@ impl Shell {
             subscribed = or_pending(self.subscribing.as_mut()) => Happening::Subscribed(subscribed),
             failure = self.calls.next_failure() => Happening::CallFailed(failure),
             error = cluster_failure(cluster) => Happening::ClusterFailed(error),
+            surveyed = or_pending(self.surveying.as_mut()) => Happening::Surveyed(surveyed),
             report = next_report(reports) => Happening::Report(report),
             tailed = or_pending(tail) => Happening::Tailed(tailed),
             () = sleep_until(timeout) => Happening::CoreTimeout,
@@ -467,6 +476,7 @@ impl Shell {
                 self.is_master_tls = subscription.leader.scheme() == "https";
                 self.calls.connect(&subscription);
                 self.stream = Some(subscription.stream);
+                self.leader = Some(subscription.leader);
                 self.input(Input::Connected { master });
             }
             Happening::Subscribed(Err(Refusal { reason, is_fatal })) => {
@@ -479,6 +489,7 @@ impl Shell {
             }
             Happening::CallFailed((call, reason)) => self.input(Input::CallFailed { call, reason }),
             Happening::Tailed(tailed) => self.tailed(tailed),
+            Happening::Surveyed(surveyed) => self.surveyed(surveyed),
             Happening::Report(Report::Notice(text)) => self.show(&Update::Notice(text)),
             Happening::Report(Report::Pulling(progress)) => self.show(&Update::Pulling {
                 layers_done: progress.layers_done,
@@ -633,7 +644,10 @@ impl Shell {
                     return Some(Input::CallFailed { call, reason });
                 }
             }
-            Effect::Update(update) => self.show(&update),
+            Effect::Update(update) => {
+                self.survey(&update);
+                self.show(&update);
+            }
             Effect::Status(status) => self.watch_status(&status),
             Effect::Placed { wire_task_id, offer, .. } => {
                 self.is_placed = true;
@@ -647,6 +661,23 @@ impl Shell {
             Effect::Finish => self.is_finished = true,
         }
         None
+    }
+
+    /// While nothing is offered at all, the master's list of agents may tell why.
+    fn survey(&mut self, update: &Update) {
+        let is_unexplained = matches!(update, Update::Waiting(waiting) if waiting.agents_offered == 0);
+        if let Some(leader) = self.leader.clone().filter(|_| is_unexplained && self.surveying.is_none()) {
+            let client = self.clients.master.clone();
+            self.surveying = Some(Box::pin(async move { master::survey(&client, &leader).await }));
+        }
+    }
+
+    fn surveyed(&mut self, surveyed: Result<Survey, String>) {
+        self.surveying = None;
+        match surveyed {
+            Ok(survey) => self.input(Input::Surveyed(survey)),
+            Err(reason) => tracing::info!(reason, "no survey of the agents"),
+        }
     }
 
     fn watch_status(&mut self, status: &mesos::TaskStatus) {

@@ -37,13 +37,8 @@ fn launch(cli: Cli) -> ExitCode {
         Ok(job) => job,
         Err(error) => return fail(&error.to_string()),
     };
-    if job.is_dry_run
-        && let Err(error) = dry_run::print_task(&job, std::io::stdout().lock())
-    {
-        return fail(&format!("cannot print the task: {error}"));
-    }
     if job.is_dry_run {
-        return ExitCode::SUCCESS;
+        return rehearse(&job);
     }
     let stderr = match Sink::stderr() {
         Ok(stderr) => stderr,
@@ -64,6 +59,25 @@ fn launch(cli: Cli) -> ExitCode {
     // A thread that is stuck in a name lookup or in a write nobody reads must not hold the exit code back.
     runtime.shutdown_background();
     ExitCode::from(exit::code(&outcome))
+}
+
+/// `--dry-run`.
+fn rehearse(job: &Job) -> ExitCode {
+    log(job.messages.verbosity, std::io::stderr);
+    if let Err(error) = dry_run::print_task(job, std::io::stdout().lock()) {
+        return fail(&format!("cannot print the task: {error}"));
+    }
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(failure) => return failure,
+    };
+    match runtime.block_on(dry_run::places(job)) {
+        Ok(line) => {
+            say(std::io::stderr(), &format!("{}\n", failure_line(&line)));
+            ExitCode::SUCCESS
+        }
+        Err(why) => fail(&why),
+    }
 }
 
 fn see_to_run(cli: RunCli) -> ExitCode {
@@ -98,8 +112,14 @@ fn keep_cluster(cli: &LocalCli) -> ExitCode {
             Err(error) => return fail(&format!("invalid value for --secret-file: {error}")),
         },
     };
-    let options =
-        local::Options { access, agents: cli.agents, port: Some(cli.port), resources, ..local::Options::default() };
+    let options = local::Options {
+        access,
+        agents: cli.agents,
+        port: Some(cli.port),
+        resources,
+        attributes: cli.attributes.iter().map(|one| one.0.clone()).collect(),
+        ..local::Options::default()
+    };
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(failure) => return failure,

@@ -14,6 +14,7 @@
 mod address;
 mod election;
 mod ensemble;
+mod survey;
 mod version;
 mod zookeeper;
 
@@ -31,6 +32,7 @@ use zookeeper::{Leader, Session};
 pub(crate) use address::without_credentials;
 pub use address::{AddressError, MasterAddress, Masters, host_port};
 pub use ensemble::Ensemble;
+pub use survey::{survey, survey_any};
 pub use version::Version;
 
 /// Two masters may point at each other during an election; nobody needs more hops than this.

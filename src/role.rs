@@ -21,6 +21,8 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 
 use crate::cli::{Cli, RUN_VERBS, RunCli, Stop, pages};
 use crate::exit;
+use proto::mesos::Attribute;
+
 use crate::settings::{self, Settings};
 
 /// The verbs of the external containerizer protocol.
@@ -59,6 +61,10 @@ pub struct LocalCli {
     #[arg(long, value_name = "RESOURCES")]
     pub resources: Option<String>,
 
+    /// Attributes of the agents, such as 'rack:r1;cores:16'; given again, those of the next agent
+    #[arg(long, value_name = "ATTRIBUTES", value_parser = attributes)]
+    pub attributes: Vec<Attributes>,
+
     /// Whom the cluster lets in; with --secret-file [default: every user of this machine]
     #[arg(long, value_name = "NAME", requires = "secret_file")]
     pub principal: Option<String>,
@@ -70,6 +76,14 @@ pub struct LocalCli {
     /// Log what the cluster does; twice for every message
     #[arg(long, action = clap::ArgAction::Count)]
     pub verbose: u8,
+}
+
+/// The attributes of one agent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attributes(pub Vec<Attribute>);
+
+fn attributes(text: &str) -> Result<Attributes, String> {
+    proto::attributes::parse(text).map(Attributes)
 }
 
 impl Role {

@@ -107,6 +107,8 @@ pub struct Waiting {
     pub agents_offered: u32,
     /// Shortages, most frequent first: "mem short by 200 MB on 7 agents (best: a7)".
     pub reasons: Vec<String>,
+    /// What may keep every agent from being offered, where none was: "the master has no agents".
+    pub hints: Vec<String>,
 }
 
 /// A status update as displays need it.

@@ -8,6 +8,7 @@
 //!    `- recordio  the records within an event stream
 //!   compat      decodes what Mesos' protobuf takes and prost does not; framing and http use it
 //!   resources   Mesos' arithmetic: scalars in thousandths, ranges, sets; picks a task's share of an offer
+//!   attributes  attributes of agents from their text
 //!   json        Mesos' JSON spelling of any message
 //!   secret      passwords and tokens that do not show themselves
 //!   tls         whom the client trusts, who it is, and what can go wrong there
@@ -32,6 +33,7 @@ pub use generated::mesos::internal;
 /// The v1 scheduler API.
 pub use generated::mesos::scheduler;
 
+pub mod attributes;
 pub mod compat;
 mod descriptors;
 pub mod framing;

@@ -91,6 +91,19 @@ impl Resources {
     /// # Errors
     /// All that is short, in the order of `need`.
     pub fn pick(&self, need: &Self) -> Result<Self, Vec<Shortfall>> {
+        self.pick_of(need, &[is_usable])
+    }
+
+    /// As [`Resources::pick`], but what is revocable may be picked, too, and goes first; of one name never both, which Mesos refuses.
+    ///
+    /// # Errors
+    /// All that is short, in the order of `need`, of what is not revocable.
+    pub fn pick_revocable(&self, need: &Self) -> Result<Self, Vec<Shortfall>> {
+        self.pick_of(need, &[is_usable_if_revocable, is_usable])
+    }
+
+    /// Each name is met by the first kind that has enough of it.
+    fn pick_of(&self, need: &Self, kinds: &[fn(&Resource) -> bool]) -> Result<Self, Vec<Shortfall>> {
         let mut picked = Vec::new();
         let mut shortfalls = Vec::new();
         for (index, wanted) in need.0.iter().enumerate() {
@@ -99,7 +112,14 @@ impl Resources {
             }
             let more = need.0[index + 1..].iter().filter(|later| same_kind(later, wanted));
             let wanted_amount = more.fold(Amount::of(wanted), |sum, later| sum.plus(&Amount::of(later)));
-            if let Err(available) = self.pick_amount(wanted, &wanted_amount, &mut picked) {
+            let mut available = None;
+            for is_usable in kinds {
+                available = self.pick_amount(wanted, &wanted_amount, *is_usable, &mut picked).err();
+                if available.is_none() {
+                    break;
+                }
+            }
+            if let Some(available) = available {
                 let needed = wanted_amount.size();
                 shortfalls.push(Shortfall { name: wanted.name.clone(), needed, available });
             }
@@ -108,7 +128,13 @@ impl Resources {
     }
 
     /// Adds entries that together have `amount`; if there are not enough, none, and says how much there is.
-    fn pick_amount(&self, kind: &Resource, amount: &Amount<'_>, picked: &mut Vec<Resource>) -> Result<(), Scalar> {
+    fn pick_amount(
+        &self,
+        kind: &Resource,
+        amount: &Amount<'_>,
+        is_usable: fn(&Resource) -> bool,
+        picked: &mut Vec<Resource>,
+    ) -> Result<(), Scalar> {
         let usable = |resource: &&Resource| same_kind(resource, kind) && is_usable(resource);
         let sum = |sum: Amount<'static>, resource: &Resource| sum.plus(&Amount::of(resource));
         let offered = self.0.iter().filter(usable).fold(amount.none().into_owned(), sum);
@@ -254,8 +280,17 @@ fn is_thing(resource: &Resource) -> bool {
 }
 
 fn is_usable(resource: &Resource) -> bool {
+    resource.revocable.is_none() && is_plain(resource)
+}
+
+fn is_usable_if_revocable(resource: &Resource) -> bool {
+    resource.revocable.is_some() && is_plain(resource)
+}
+
+/// No volume, nothing shared, nothing of a resource provider.
+fn is_plain(resource: &Resource) -> bool {
     let own_disk = resource.disk.as_ref().is_none_or(|disk| disk.persistence.is_none() && disk.source.is_none());
-    own_disk && resource.revocable.is_none() && resource.shared.is_none() && resource.provider_id.is_none()
+    own_disk && resource.shared.is_none() && resource.provider_id.is_none()
 }
 
 fn is_reserved(resource: &Resource) -> bool {
@@ -292,6 +327,27 @@ mod tests {
             let persistence = Some(disk_info::Persistence { id: id.into(), principal: None });
             disk.disk = Some(DiskInfo { persistence, ..Default::default() });
         })
+    }
+
+    #[test]
+    fn revocable_resources_are_picked_only_on_request_then_first_and_never_mixed() {
+        let revocable = |text| changed(text, |resource| resource.revocable = Some(RevocableInfo::default()));
+        let offered = plus("cpus:1;mem:64", [revocable("cpus:4")]);
+        let picked = |need: &str, picked: Result<Resources, Vec<Shortfall>>| {
+            let picked = picked.unwrap_or_else(|short| panic!("{need}: {short:?}"));
+            let is_revocable = |resource: &Resource| (resource.name.clone(), resource.revocable.is_some());
+            picked.iter().map(is_revocable).collect::<BTreeSet<_>>()
+        };
+        let need = resources("cpus:2;mem:64");
+        assert!(offered.pick(&need).is_err());
+        let expected = BTreeSet::from([("cpus".to_owned(), true), ("mem".to_owned(), false)]);
+        assert_eq!(picked("2", offered.pick_revocable(&need)), expected);
+        let few = plus("cpus:2", [revocable("cpus:1")]);
+        assert_eq!(
+            picked("few", few.pick_revocable(&resources("cpus:2"))),
+            BTreeSet::from([("cpus".to_owned(), false)])
+        );
+        assert!(few.pick_revocable(&resources("cpus:3")).is_err(), "never both");
     }
 
     fn plus(text: &str, more: impl IntoIterator<Item = Resource>) -> Resources {

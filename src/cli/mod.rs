@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use proto::resources::Resources;
 
+use crate::scheduler::Constraint;
 use crate::settings::{Given, Settings};
 
 use clap::error::ErrorKind;
@@ -162,6 +163,19 @@ pub struct Cli {
     /// Make a port of the container reachable on the agent, where it must be among the offered ports; /udp for UDP
     #[arg(short, long, value_name = "HOSTPORT:PORT[/tcp|udp]", help_heading = RESOURCES)]
     pub publish: Vec<PublishedPort>,
+
+    /// Only agents for which this holds: rack==r1, rack!=r1, 'rack=~r[12]', 'rack in (r1,r2)', 'rack exists', 'cores>=16',
+    /// on attributes, hostname, region or zone
+    #[arg(long, value_name = "CONSTRAINT", help_heading = RESOURCES)]
+    pub constraint: Vec<Constraint>,
+
+    /// Rather agents for which this holds, written as for --constraint
+    #[arg(long, value_name = "CONSTRAINT", help_heading = RESOURCES)]
+    pub prefer: Vec<Constraint>,
+
+    /// Take resources, too, that the cluster may take back at any time, with the task
+    #[arg(long, help_heading = RESOURCES)]
+    pub revocable: bool,
 
     /// Set an environment variable; without =VALUE, take it from the launcher's environment
     #[arg(short, long, value_name = "NAME[=VALUE]", help_heading = CONTAINER)]
@@ -438,7 +452,7 @@ fn task_alone(command: &clap::Command, matches: ArgMatches) -> Result<ArgMatches
 
 /// Whether the option, or IMAGE or CMD, says what the file of `--task` says.
 fn describes_task(arg: &clap::Arg) -> bool {
-    let is_beside_it = matches!(arg.get_id().as_str(), "label" | "cidfile");
+    let is_beside_it = matches!(arg.get_id().as_str(), "label" | "cidfile" | "constraint" | "prefer" | "revocable");
     arg.is_positional() || matches!(arg.get_help_heading(), Some(RESOURCES | CONTAINER)) && !is_beside_it
 }
 

@@ -61,6 +61,7 @@ enum Event<'a> {
         waiting_for: f64,
         agents_offered: u32,
         reasons: &'a [String],
+        hints: &'a [String],
     },
     Launching {
         task_id: &'a str,
@@ -174,6 +175,7 @@ fn event(update: &Update) -> Event<'_> {
             waiting_for: seconds(waiting.waiting_for),
             agents_offered: waiting.agents_offered,
             reasons: &waiting.reasons,
+            hints: &waiting.hints,
         },
         Update::Launching { task_id, agent_id, hostname, attributes } => {
             let attributes = attributes.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();

@@ -238,7 +238,7 @@ mod story {
 
     pub(super) fn waiting(seconds: u64, agents_offered: u32, reasons: &[&str]) -> Update {
         let reasons = reasons.iter().map(|reason| (*reason).to_owned()).collect();
-        Update::Waiting(Waiting { waiting_for: Duration::from_secs(seconds), agents_offered, reasons })
+        Update::Waiting(Waiting { waiting_for: Duration::from_secs(seconds), agents_offered, reasons, hints: vec![] })
     }
 
     pub(super) fn launching() -> Update {

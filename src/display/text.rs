@@ -194,7 +194,7 @@ pub(super) fn waiting_line(waiting: &Waiting, waiting_for: Duration) -> String {
         count => format!("{count} agents offered"),
     };
     let mut text = format!("waiting for an offer for {}: {agents}", clock(waiting_for));
-    for reason in &waiting.reasons {
+    for reason in waiting.reasons.iter().chain(&waiting.hints) {
         text.push_str("; ");
         text.push_str(reason);
     }

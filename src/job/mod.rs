@@ -171,6 +171,11 @@ impl Job {
             kill_grace: cli.kill_grace,
             run_timeout: cli.timeout.and_then(|limit| limit.0),
             offer_timeout: cli.offer_timeout.and_then(|limit| limit.0),
+            terms: scheduler::Terms {
+                constraints: cli.constraint.clone(),
+                preferences: cli.prefer.clone(),
+                takes_revocable: cli.revocable,
+            },
         };
         let access = Access::new(&cli.access)?;
         let framework =
@@ -195,7 +200,9 @@ impl Job {
     /// What the framework must say to be offered what the task needs.
     pub fn capabilities(&self) -> Vec<capability::Type> {
         let needs_gpus = self.task.info.resources.iter().any(|resource| resource.name == "gpus");
-        needs_gpus.then_some(capability::Type::GpuResources).into_iter().collect()
+        let takes_revocable = self.task.terms.takes_revocable;
+        let gpus = needs_gpus.then_some(capability::Type::GpuResources);
+        gpus.into_iter().chain(takes_revocable.then_some(capability::Type::RevocableResources)).collect()
     }
 
     /// The id of the task, as given to the scheduler.

@@ -92,6 +92,7 @@ impl Job {
             kill_grace: Duration::from_millis(begin.kill_grace_ms),
             run_timeout: begin.run_timeout_ms.map(Duration::from_millis),
             offer_timeout: None,
+            terms: scheduler::Terms::default(),
         };
         Ok(Self {
             name: begin.name.clone(),

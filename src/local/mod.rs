@@ -66,6 +66,8 @@ pub struct Options {
     pub port: Option<u16>,
     /// Of every agent; `None`: the host's cpus, memory and disk, and a share of the ports 31000-32000.
     pub resources: Option<Resources>,
+    /// Of the first agent, the second and so on; the last one's are those of all others, too.
+    pub attributes: Vec<Vec<mesos::Attribute>>,
     /// The program to start as `docker-containerizer`; by default this executable.
     pub containerizer: PathBuf,
     /// Holds sandboxes and state, and stays; `None`: a fresh private directory that is removed in the end.
@@ -80,6 +82,7 @@ impl Default for Options {
             agents: 1,
             port: None,
             resources: None,
+            attributes: vec![],
             containerizer: PathBuf::from("/proc/self/exe"),
             work_dir: None,
             access: Access::Open,
@@ -319,6 +322,12 @@ fn assemble(address: SocketAddr, options: &Options, work_dir: &WorkDir) -> (Arc<
                 hostname: hostname.clone(),
                 port: Some(i32::from(address.port())),
                 resources: resources.into(),
+                attributes: options
+                    .attributes
+                    .get(number as usize)
+                    .or(options.attributes.last())
+                    .cloned()
+                    .unwrap_or_default(),
                 ..Default::default()
             };
             Agent::new(agent::Config {

@@ -36,7 +36,7 @@ pub(super) fn resources(cpus: f64, mem: f64) -> Vec<Resource> {
 pub(super) fn task(id: &str) -> Task {
     let task_id = TaskId { value: id.to_owned() };
     let info = TaskInfo { name: id.to_owned(), task_id, resources: resources(1.0, 128.0), ..TaskInfo::default() };
-    Task { info, kill_grace: s(5), run_timeout: None, offer_timeout: None }
+    Task { info, kill_grace: s(5), run_timeout: None, offer_timeout: None, terms: super::Terms::default() }
 }
 
 pub(super) fn offer(id: &str, agent: &str, cpus: f64, mem: f64) -> Offer {

@@ -1,14 +1,18 @@
 //! From `Add` to ACCEPT: which offer a task gets, and what the user is told while there is none.
 
+use std::cmp::Reverse;
+
 use proto::mesos::{Attribute, Offer, OfferId, TaskInfo};
 use proto::resources::Resources;
 
 use super::connection::State as Connected;
 use super::offers::{REFUSE_WHILE_IDLE, REFUSE_WHILE_WAITING, Wish};
+use super::placement::{Agent, Terms, Verdict};
 use super::reconcile::TaskKey;
 use super::record::Record;
+use super::shortfall::Explanation;
 use super::subscription::Life;
-use super::task::{Doubt, Entry, Placement, State, Step};
+use super::task::{Doubt, Entry, Placement, Step};
 use super::{Effect, Scheduler, Task, Time};
 use crate::exit::Outcome;
 use crate::update::Update;
@@ -34,7 +38,7 @@ impl Scheduler {
         }
         let key = self.next_key;
         self.next_key += 1;
-        let shape = self.queue.shape(&task.info.resources);
+        let shape = self.queue.shape(&task.info.resources, &task.terms);
         let mut entry = Entry::new(task, now, shape);
         self.timers.schedule(key, &mut entry);
         self.tasks.insert(key, entry);
@@ -48,8 +52,10 @@ impl Scheduler {
         }
     }
 
-    pub(super) fn offers(&mut self, now: Time, offers: Vec<Offer>, effects: &mut Vec<Effect>) {
+    pub(super) fn offers(&mut self, now: Time, mut offers: Vec<Offer>, effects: &mut Vec<Effect>) {
         self.flow.offered(now);
+        // The best first; those that are alike as they came.
+        offers.sort_by_cached_key(|offer| Reverse(self.queue.score(&Agent::of(offer))));
         let mut declined = Vec::new();
         for offer in offers {
             self.saw_agent(&offer.agent_id.value);
@@ -67,18 +73,36 @@ impl Scheduler {
         }
         let mut rest = Resources::from(std::mem::take(&mut offer.resources));
         let mut taken = Vec::new();
-        self.queue.fill(&mut rest, |key, picked| taken.push((key, picked)));
+        let mut patience_ends = None;
+        let (tasks, failed, agent) = (&self.tasks, &self.failed, Agent::of(&offer));
+        let is_welcome =
+            |key: TaskKey, terms: &Terms| match terms.verdict(&agent, failed.has(now, key, &offer.agent_id.value)) {
+                Verdict::Fits => true,
+                Verdict::Never(_) => false,
+                Verdict::Later(patience, _) => {
+                    let until = tasks.get(&key).map_or(now, |entry| entry.waiting_since().unwrap_or(now) + patience);
+                    if until > now {
+                        patience_ends = Some(patience_ends.map_or(until, |earlier: Time| earlier.min(until)));
+                    }
+                    until <= now
+                }
+            };
+        self.queue.fill(&mut rest, is_welcome, |key, picked| taken.push((key, picked)));
+        if let Some(until) = patience_ends {
+            self.flow.patience_ends(until);
+        }
         let task_infos: Vec<TaskInfo> =
             taken.into_iter().filter_map(|(key, picked)| self.place(now, key, picked, &offer, effects)).collect();
         let is_useless = task_infos.is_empty();
+        let id = offer.id.clone();
         if !is_useless {
             effects.push(self.calls.accept(offer.id.clone(), task_infos, REFUSE_WHILE_WAITING));
             self.flow.filtered();
         }
         if !self.queue.is_empty() {
-            self.shortfalls.note(offer.agent_id.value, offer.hostname, rest);
+            self.shortfalls.note(offer, rest);
         }
-        is_useless.then_some(offer.id)
+        is_useless.then_some(id)
     }
 
     /// Makes the task that will be launched with this part of the offer.
@@ -174,9 +198,10 @@ impl Scheduler {
         match self.first_waiting() {
             Some(since) => {
                 self.report.start(now, since);
-                let (queue, shortfalls) = (&self.queue, &self.shortfalls);
-                let explain = || queue.first().map(|(_, need)| shortfalls.explain(need)).unwrap_or_default();
-                if let Some(waiting) = self.report.make(now, since, explain) {
+                let mut report = std::mem::take(&mut self.report);
+                let waiting = report.make(now, since, || self.explanation(now).unwrap_or_default());
+                self.report = report;
+                if let Some(waiting) = waiting {
                     effects.push(Effect::Update(Update::Waiting(waiting)));
                 }
             }
@@ -187,38 +212,56 @@ impl Scheduler {
         }
     }
 
+    /// Why the first in the queue waits.
+    fn explanation(&self, now: Time) -> Option<Explanation> {
+        let (key, shape) = self.queue.first()?;
+        self.explain(now, key, shape)
+    }
+
+    fn explain(&self, now: Time, key: TaskKey, shape: super::offers::ShapeId) -> Option<Explanation> {
+        let (need, terms) = self.queue.need(shape)?;
+        let has_failed = |agent_id: &str| self.failed.has(now, key, agent_id);
+        let mut explanation = self.shortfalls.explain(need, terms, has_failed);
+        if explanation.agents_offered == 0 {
+            explanation.hints = self.hints(need);
+        }
+        Some(explanation)
+    }
+
+    /// What may keep every agent from being offered.
+    fn hints(&self, need: &Resources) -> Vec<String> {
+        self.survey.as_ref().map(|survey| survey.hints(self.config.framework.role(), need)).unwrap_or_default()
+    }
+
     /// Since when the first in the queue waits.
     fn first_waiting(&self) -> Option<Time> {
         let (key, _) = self.queue.first()?;
-        match self.tasks.get(&key)?.state() {
-            State::Waiting { since } => Some(*since),
-            State::Launching { .. }
-            | State::Staging { .. }
-            | State::Starting { .. }
-            | State::Running { .. }
-            | State::Killing { .. }
-            | State::Lost { .. }
-            | State::Ended => None,
-        }
+        self.tasks.get(&key)?.waiting_since()
     }
 
     /// Why the task ends that has waited for too long.
-    pub(super) fn no_offer(&self, entry: &Entry) -> Outcome {
-        let timeout = entry.task.offer_timeout.unwrap_or_default();
-        let what = match self.queue.need(entry.shape).map(|need| (need, self.shortfalls.explain(need))) {
+    pub(super) fn no_offer(&self, now: Time, key: TaskKey, entry: &Entry) -> Outcome {
+        let timeout = humantime::format_duration(entry.task.offer_timeout.unwrap_or_default());
+        let need = self.queue.need(entry.shape).map(|(need, _)| need.to_string()).unwrap_or_default();
+        let what = match self.explain(now, key, entry.shape) {
             _ if !self.connection.is_subscribed() => "no master answers; check --master".to_owned(),
-            None | Some((_, (0, _))) => format!(
+            Some(why) if why.agents_offered > 0 && why.reasons.is_empty() => {
+                format!("{}, but the launch did not succeed; see the lines above", why.agents())
+            }
+            Some(why) if why.agents_offered > 0 => {
+                format!(
+                    "{}: {}; the task needs {need}: ask for less, or wait for longer",
+                    why.agents(),
+                    why.reasons.join("; ")
+                )
+            }
+            Some(why) if !why.hints.is_empty() => format!("no agent offered anything: {}", why.hints.join("; ")),
+            None | Some(_) => format!(
                 "no agent offered anything to role {:?}; check that agents are up and not full, or choose another --role",
                 self.config.framework.role()
             ),
-            Some((_, (agents, reasons))) if reasons.is_empty() => {
-                format!("{agents} agents offered, but the launch did not succeed; see the lines above")
-            }
-            Some((need, (agents, reasons))) => {
-                format!("{agents} agents offered, {}; it needs {need}: ask for less", reasons.join(", "))
-            }
         };
-        Outcome::TimedOut(format!("no offer for task {:?} within {timeout:?}: {what}", entry.id()))
+        Outcome::TimedOut(format!("no offer for task {:?} within {timeout}: {what}", entry.id()))
     }
 }
 
@@ -314,6 +357,81 @@ mod tests {
         assert_eq!(calls(&effects, Type::Accept).len(), 1);
     }
 
+    fn with_attribute(offer: Offer, text: &str) -> Offer {
+        Offer { attributes: vec![crate::scheduler::placement::fixture::attribute(text)], ..offer }
+    }
+
+    fn with_terms(constraint: &str, preference: &str) -> Task {
+        let parse = |text: &str| text.parse().into_iter().collect();
+        let terms = Terms { constraints: parse(constraint), preferences: parse(preference), takes_revocable: false };
+        Task { terms, ..task("t") }
+    }
+
+    #[test]
+    fn a_constraint_is_never_broken_however_long_the_task_waits() {
+        let mut bench = Bench::subscribed([with_terms("rack==r1", "")]);
+        for n in 0..20 {
+            let effects = bench.offers(vec![with_attribute(offer(&format!("o{n}"), "a", 9.0, 999.0), "rack:r2")]);
+            assert!(calls(&effects, Type::Accept).is_empty());
+            bench.wait(s(10));
+        }
+        let effects = bench.offers(vec![with_attribute(offer("p", "b", 9.0, 999.0), "rack:r1")]);
+        assert_eq!(calls(&effects, Type::Accept).len(), 1);
+    }
+
+    #[test]
+    fn what_is_preferred_is_taken_first_and_other_agents_after_a_while() {
+        let mut bench = Bench::subscribed([with_terms("", "rack==r1")]);
+        let other = |id: &str| with_attribute(offer(id, "a", 9.0, 999.0), "rack:r2");
+        let effects = bench.offers(vec![other("o1"), with_attribute(offer("o2", "b", 9.0, 999.0), "rack:r1")]);
+        assert_eq!(calls(&effects, Type::Accept)[0].accept.as_ref().unwrap().offer_ids[0].value, "o2");
+        let mut bench = Bench::subscribed([with_terms("", "rack==r1")]);
+        assert!(calls(&bench.offers(vec![other("o1")]), Type::Accept).is_empty());
+        assert_eq!(calls(&bench.wait(s(3)), Type::Revive).len(), 1, "what was declined is wanted now");
+        assert_eq!(calls(&bench.offers(vec![other("o2")]), Type::Accept).len(), 1);
+    }
+
+    #[test]
+    fn an_agent_with_maintenance_ahead_is_second_choice() {
+        let ahead = |id: &str| Offer { unavailability: Some(Default::default()), ..offer(id, "a", 9.0, 999.0) };
+        let mut bench = Bench::subscribed([task("t")]);
+        assert!(calls(&bench.offers(vec![ahead("o1")]), Type::Accept).is_empty());
+        let reasons = waiting(&bench.wait(s(2))).remove(0).2;
+        assert!(reasons[0].contains("maintenance ahead on 1 agent"), "{reasons:?}");
+        bench.wait(s(8));
+        assert_eq!(calls(&bench.offers(vec![ahead("o2")]), Type::Accept).len(), 1);
+    }
+
+    #[test]
+    fn an_agent_that_dropped_the_task_is_second_choice_for_a_while() {
+        let mut bench = Bench::subscribed([task("t")]);
+        bench.offers(vec![offer("o1", "a", 9.0, 999.0)]);
+        let mut dropped = status("t", TaskState::TaskDropped);
+        dropped.reason = Some(proto::mesos::task_status::Reason::AgentDisconnected.into());
+        bench.update(dropped);
+        let effects = bench.offers(vec![offer("o2", "a", 9.0, 999.0)]);
+        assert!(calls(&effects, Type::Accept).is_empty(), "{effects:?}");
+        let effects = bench.offers(vec![offer("o3", "b", 9.0, 999.0)]);
+        assert_eq!(calls(&effects, Type::Accept).len(), 1);
+    }
+
+    #[test]
+    fn what_the_master_says_about_its_agents_explains_why_none_is_offered() {
+        let mut bench = Bench::subscribed([Task { offer_timeout: Some(s(5)), ..task("t") }]);
+        bench.input(Input::Surveyed(crate::scheduler::Survey::default()));
+        let effects = bench.wait(s(5));
+        let hints = effects.iter().find_map(|effect| match effect {
+            Effect::Update(Update::Waiting(waiting)) => Some(waiting.hints.clone()),
+            _ => None,
+        });
+        assert!(hints.unwrap()[0].contains("the master has no agents"));
+        let text = effects.iter().find_map(|effect| match effect {
+            Effect::Ended { outcome: Outcome::TimedOut(text), .. } => Some(text.clone()),
+            _ => None,
+        });
+        assert!(text.unwrap().contains("no agent offered anything: the master has no agents"));
+    }
+
     #[test]
     fn starved_of_offers_it_asks_again() {
         let mut bench = Bench::subscribed([task("t")]);
@@ -371,16 +489,16 @@ mod tests {
     }
 
     #[test]
-    fn the_user_is_told_what_is_missing_after_a_second_then_on_change_and_every_ten_seconds() {
+    fn the_user_is_told_what_is_missing_after_two_seconds_then_on_change_and_every_ten_seconds() {
         let mut bench = Bench::subscribed([task("t")]);
-        assert_eq!(waiting(&bench.wait(ms(999))), []);
-        assert_eq!(waiting(&bench.wait(ms(1))), [(1, 0, vec![])]);
+        assert_eq!(waiting(&bench.wait(ms(1999))), []);
+        assert_eq!(waiting(&bench.wait(ms(1))), [(2, 0, vec![])]);
         bench.offers(vec![offer("o1", "a", 4.0, 28.0), offer("o2", "b", 0.5, 100.0), offer("o3", "c", 1.0, 120.0)]);
         let reasons =
             vec!["mem short by 8 MB on 3 agents (best: c.example)", "cpus short by 0.5 on 1 agent (b.example)"];
         let reasons: Vec<String> = reasons.into_iter().map(str::to_owned).collect();
-        assert_eq!(waiting(&bench.wait(s(5))), [(2, 3, reasons.clone())]);
-        assert_eq!(waiting(&bench.wait(s(11))), [(12, 3, reasons)]);
+        assert_eq!(waiting(&bench.wait(s(5))), [(3, 3, reasons.clone())]);
+        assert_eq!(waiting(&bench.wait(s(11))), [(13, 3, reasons)]);
     }
 
     #[test]
@@ -394,7 +512,10 @@ mod tests {
     fn the_offer_timeout_says_what_was_missing() {
         for (offers, text) in [
             (vec![], "no agent offered anything to role \"*\"; check that agents are up"),
-            (vec![offer("o", "a", 0.5, 999.0)], "1 agents offered, cpus short by 0.5 on 1 agent (a.example); it needs"),
+            (
+                vec![offer("o", "a", 0.5, 999.0)],
+                "1 agent offered: cpus short by 0.5 on 1 agent (a.example); the task needs",
+            ),
         ] {
             let mut task = task("t");
             task.offer_timeout = Some(s(60));

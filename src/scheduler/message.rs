@@ -123,6 +123,27 @@ fn default_words(state: TaskState) -> &'static str {
     }
 }
 
+/// Whether a task that never ran may fare better on another agent.
+pub(super) fn blames_agent(status: &TaskStatus) -> bool {
+    let reason = status.reason.and_then(|number| Reason::try_from(number).ok());
+    matches!(
+        reason,
+        Some(
+            Reason::AgentDisconnected
+                | Reason::AgentRestarted
+                | Reason::AgentUnknown
+                | Reason::CommandExecutorFailed
+                | Reason::ContainerLaunchFailed
+                | Reason::ContainerUpdateFailed
+                | Reason::ExecutorRegistrationTimeout
+                | Reason::ExecutorTerminated
+                | Reason::ExecutorUnregistered
+                | Reason::GcError
+                | Reason::TaskKilledDuringLaunch
+        )
+    )
+}
+
 fn next_step(reason: Reason) -> Option<&'static str> {
     match reason {
         Reason::ContainerLimitationMemory => Some("give it more memory with --mem"),

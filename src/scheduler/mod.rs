@@ -50,6 +50,7 @@ mod fixture;
 mod launch;
 mod message;
 mod offers;
+mod placement;
 mod reconcile;
 mod record;
 #[cfg(test)]
@@ -58,6 +59,7 @@ mod restore;
 mod shortfall;
 mod signals;
 mod subscription;
+mod survey;
 mod task;
 mod timers;
 mod updates;
@@ -71,6 +73,7 @@ use proto::scheduler;
 use self::calls::Calls;
 use self::connection::Connection;
 use self::offers::{Flow, Queue};
+use self::placement::Failed;
 use self::reconcile::{Reconcile, TaskKey};
 use self::shortfall::{Report, Shortfalls};
 use self::subscription::Life;
@@ -80,6 +83,9 @@ use crate::exit::Outcome;
 use crate::update::Update;
 
 pub use self::record::Record;
+
+pub use self::placement::{Constraint, Terms};
+pub use self::survey::{Match, Survey, Surveyed};
 
 /// Time since the launcher started; monotonic.
 pub type Time = Duration;
@@ -112,6 +118,8 @@ pub struct Task {
     pub run_timeout: Option<Duration>,
     /// From adding the task until an offer fits.
     pub offer_timeout: Option<Duration>,
+    /// Where it may run.
+    pub terms: Terms,
 }
 
 /// What the outside tells the scheduler.
@@ -156,6 +164,8 @@ pub enum Input {
         /// Why.
         reason: String,
     },
+    /// What the master says about its agents, asked for while nothing is offered.
+    Surveyed(Survey),
     /// `next_timeout` has passed, or nothing happened.
     Tick,
     /// End everything: tear the framework down, then `Effect::Finish`.
@@ -227,6 +237,8 @@ pub struct Scheduler {
     queue: Queue,
     flow: Flow,
     shortfalls: Shortfalls,
+    failed: Failed,
+    survey: Option<Survey>,
     report: Report,
     reconcile: Reconcile,
     /// Tasks to ask the master about when the input is handled.
@@ -263,6 +275,8 @@ impl Scheduler {
             queue: Queue::default(),
             flow: Flow::new(),
             shortfalls: Shortfalls::default(),
+            failed: Failed::default(),
+            survey: None,
             report: Report::default(),
             reconcile: Reconcile::new(),
             questions: BTreeSet::new(),
@@ -293,6 +307,7 @@ impl Scheduler {
             Input::Disconnected { reason, is_fatal } => self.broken(now, reason, is_fatal, effects),
             Input::Event(event) => self.event(now, *event, effects),
             Input::CallFailed { call, reason } => self.call_failed(now, *call, &reason, effects),
+            Input::Surveyed(survey) => self.survey = Some(survey),
             Input::Tick => {}
             Input::Stop => self.stop(now, effects),
             Input::Leave => self.finish(effects),

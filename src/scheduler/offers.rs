@@ -14,6 +14,7 @@ use proto::mesos::{OfferId, Resource};
 use proto::resources::Resources;
 
 use super::Time;
+use super::placement::{Agent, Terms};
 use super::reconcile::TaskKey;
 
 /// The filter on what does not fit now: Mesos' own default. Other frameworks get their turn.
@@ -39,7 +40,7 @@ pub(super) type ShapeId = usize;
 pub(super) struct Queue {
     shapes: Vec<Shape>,
     by_need: HashMap<Vec<Vec<u8>>, ShapeId>,
-    latest: Option<(Vec<Resource>, ShapeId)>,
+    latest: Option<(Vec<Resource>, Terms, ShapeId)>,
     /// The first of each line.
     fronts: BTreeMap<TaskKey, ShapeId>,
 }
@@ -47,24 +48,27 @@ pub(super) struct Queue {
 #[derive(Debug)]
 struct Shape {
     need: Resources,
+    terms: Terms,
     waiting: BTreeSet<TaskKey>,
 }
 
 impl Queue {
     /// Where tasks with this need wait.
-    pub(super) fn shape(&mut self, need: &[Resource]) -> ShapeId {
+    pub(super) fn shape(&mut self, need: &[Resource], terms: &Terms) -> ShapeId {
         // The tasks of a batch come one after the other and are alike.
-        if let Some((latest, shape)) = &self.latest
+        if let Some((latest, latest_terms, shape)) = &self.latest
             && latest == need
+            && latest_terms == terms
         {
             return *shape;
         }
-        let key = need.iter().map(prost::Message::encode_to_vec).collect();
+        let mut key: Vec<Vec<u8>> = need.iter().map(prost::Message::encode_to_vec).collect();
+        key.push(terms.key());
         let shape = *self.by_need.entry(key).or_insert_with(|| {
-            self.shapes.push(Shape { need: Resources::from(need), waiting: BTreeSet::new() });
+            self.shapes.push(Shape { need: Resources::from(need), terms: terms.clone(), waiting: BTreeSet::new() });
             self.shapes.len() - 1
         });
-        self.latest = Some((need.to_vec(), shape));
+        self.latest = Some((need.to_vec(), terms.clone(), shape));
         shape
     }
 
@@ -96,24 +100,38 @@ impl Queue {
         self.fronts.is_empty()
     }
 
-    /// The task that waits first, and its need.
-    pub(super) fn first(&self) -> Option<(TaskKey, &Resources)> {
-        let (key, shape) = self.fronts.first_key_value()?;
-        Some((*key, &self.shapes.get(*shape)?.need))
+    /// The task that waits first.
+    pub(super) fn first(&self) -> Option<(TaskKey, ShapeId)> {
+        self.fronts.first_key_value().map(|(key, shape)| (*key, *shape))
     }
 
-    pub(super) fn need(&self, shape: ShapeId) -> Option<&Resources> {
-        self.shapes.get(shape).map(|shape| &shape.need)
+    /// What the tasks of this shape need, and on which agents.
+    pub(super) fn need(&self, shape: ShapeId) -> Option<(&Resources, &Terms)> {
+        self.shapes.get(shape).map(|shape| (&shape.need, &shape.terms))
     }
 
-    /// Takes from `rest` and from the queue what fits together; each task comes with its part.
-    pub(super) fn fill(&mut self, rest: &mut Resources, mut take: impl FnMut(TaskKey, Resources)) {
+    /// How well the agent suits the task that waits first.
+    pub(super) fn score(&self, agent: &Agent<'_>) -> usize {
+        let terms = self.first().and_then(|(_, shape)| self.need(shape));
+        terms.map_or(0, |(_, terms)| terms.score(agent))
+    }
+
+    /// Takes from `rest` and from the queue what fits together, where the agent is welcome; each task comes with its part.
+    pub(super) fn fill(
+        &mut self,
+        rest: &mut Resources,
+        mut is_welcome: impl FnMut(TaskKey, &Terms) -> bool,
+        mut take: impl FnMut(TaskKey, Resources),
+    ) {
         let order: Vec<ShapeId> = self.fronts.values().copied().collect();
         for id in order {
             let Some(shape) = self.shapes.get_mut(id) else { continue };
             let front = shape.waiting.first().copied();
             while let Some(key) = shape.waiting.first().copied() {
-                let Ok(picked) = rest.pick(&shape.need) else { break };
+                if !is_welcome(key, &shape.terms) {
+                    break;
+                }
+                let Ok(picked) = shape.terms.pick(rest, &shape.need) else { break };
                 *rest -= &picked;
                 shape.waiting.remove(&key);
                 take(key, picked);
@@ -141,6 +159,8 @@ pub(super) struct Flow {
     /// A DECLINE failed.
     decline_at: Option<Time>,
     declines: Vec<OfferId>,
+    /// What was declined as second choice will then do.
+    patience_ends: Option<Time>,
     pause: Duration,
 }
 
@@ -163,6 +183,7 @@ impl Flow {
             revive_at: None,
             decline_at: None,
             declines: Vec::new(),
+            patience_ends: None,
             pause: FIRST_REPEAT,
         }
     }
@@ -170,6 +191,11 @@ impl Flow {
     /// Somebody waits for what nobody waited for before.
     pub(super) fn need_changed(&mut self) {
         self.is_need_new = true;
+    }
+
+    /// An offer of an agent that is second choice until then is being declined.
+    pub(super) fn patience_ends(&mut self, at: Time) {
+        self.patience_ends = Some(self.patience_ends.map_or(at, |earlier| earlier.min(at)));
     }
 
     /// Offers came: nothing is starved.
@@ -211,10 +237,12 @@ impl Flow {
         if self.decline_at.take_if(|at| *at <= now).is_some() && !self.declines.is_empty() {
             return Some(Wish::Decline(std::mem::take(&mut self.declines)));
         }
-        let is_need_new = std::mem::take(&mut self.is_need_new);
+        let is_second_choice_welcome = self.patience_ends.take_if(|at| *at <= now).is_some();
+        let is_need_new = std::mem::take(&mut self.is_need_new) || is_second_choice_welcome;
         if !is_wanted {
             self.starved_at = None;
             self.revive_at = None;
+            self.patience_ends = None;
             if can_suppress && !self.is_suppressed {
                 self.is_suppressed = true;
                 return Some(Wish::Suppress);
@@ -235,7 +263,7 @@ impl Flow {
 
     /// When to call `settle` at the latest.
     pub(super) fn due(&self) -> Option<Time> {
-        self.starved_at.into_iter().chain(self.revive_at).chain(self.decline_at).min()
+        [self.starved_at, self.revive_at, self.decline_at, self.patience_ends].into_iter().flatten().min()
     }
 }
 
@@ -247,16 +275,16 @@ mod tests {
     fn fill(queue: &mut Queue, cpus: f64, mem: f64) -> (Vec<TaskKey>, String) {
         let mut rest = Resources::from(resources(cpus, mem));
         let mut taken = Vec::new();
-        queue.fill(&mut rest, |key, _| taken.push(key));
+        queue.fill(&mut rest, |_, _| true, |key, _| taken.push(key));
         (taken, rest.to_string())
     }
 
     #[test]
     fn the_order_of_add_is_kept_within_and_across_needs() {
         let mut queue = Queue::default();
-        let small = queue.shape(&resources(1.0, 10.0));
-        let big = queue.shape(&resources(2.0, 20.0));
-        assert_eq!(queue.shape(&resources(1.0, 10.0)), small);
+        let small = queue.shape(&resources(1.0, 10.0), &Terms::default());
+        let big = queue.shape(&resources(2.0, 20.0), &Terms::default());
+        assert_eq!(queue.shape(&resources(1.0, 10.0), &Terms::default()), small);
         assert!(queue.push(1, big));
         assert!(queue.push(2, small));
         assert!(!queue.push(3, small));
@@ -270,7 +298,7 @@ mod tests {
     #[test]
     fn who_comes_back_gets_the_old_place() {
         let mut queue = Queue::default();
-        let shape = queue.shape(&resources(1.0, 10.0));
+        let shape = queue.shape(&resources(1.0, 10.0), &Terms::default());
         for key in 1..=3 {
             queue.push(key, shape);
         }

@@ -294,6 +294,20 @@ impl Entry {
         }
     }
 
+    /// Since when it waits for an offer, if it does.
+    pub(super) fn waiting_since(&self) -> Option<Time> {
+        match self.state {
+            State::Waiting { since } => Some(since),
+            State::Launching { .. }
+            | State::Staging { .. }
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Killing { .. }
+            | State::Lost { .. }
+            | State::Ended => None,
+        }
+    }
+
     /// Back to waiting; gives the placement that came to nothing.
     pub(super) fn relaunch(&mut self, now: Time) -> Option<Placement> {
         self.run_deadline = None;

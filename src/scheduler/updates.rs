@@ -6,6 +6,7 @@ use proto::mesos::{AgentId, OfferId, TaskState, TaskStatus, task_status};
 use proto::record::{ExecutorMessage, ExecutorNews, TaskRecord};
 use proto::scheduler::{Call, call, event};
 
+use super::message;
 use super::reconcile::{Proof, TaskKey};
 use super::record::Record;
 use super::task::{Applied, Doubt, Entry, Placement, State, Step, Then};
@@ -62,6 +63,11 @@ impl Scheduler {
                 }
             }
             Step::Ignored(_) | Step::Refused(_) => self.reconcile.settled(key),
+        }
+        if matches!(&step, Step::Applied(Applied { then: Then::Relaunch { .. }, .. }))
+            && let Some(agent_id) = status.agent_id.as_ref().filter(|_| message::blames_agent(&status))
+        {
+            self.failed.note(now, key, &agent_id.value);
         }
         self.acknowledge(status, effects);
         self.act(now, key, step, effects);
@@ -261,7 +267,7 @@ impl Scheduler {
                 self.send_kill(key, effects);
             }
             Then::EndWaiting => {
-                if let Some(outcome) = self.tasks.get(&key).map(|entry| self.no_offer(entry)) {
+                if let Some(outcome) = self.tasks.get(&key).map(|entry| self.no_offer(now, key, entry)) {
                     self.end(key, outcome, true, effects);
                 }
             }

@@ -110,7 +110,9 @@ fn options_of_docker_run_reach_the_engine() {
 fn a_dry_run_prints_a_task_that_a_file_can_launch() {
     let stage = Stage::new();
     let printed = stage.local(&["--dry-run", "--label=team=ops", "-eA=b"], &["echo $A; exit 3"]).run();
-    printed.expect_code(0);
+    printed.expect_code(0).expect_one_line(&["could run on 1 of 1 agent now"]);
+    let nowhere = stage.local(&["--dry-run", "--constraint=rack==r1"], &["true"]).run();
+    nowhere.expect_code(0).expect_words(&["none of 1 agent now", "not rack==r1 on 1 agent", "rack is nothing"]);
     fs::write(stage.files().join("task.json"), &printed.stdout).unwrap();
     let ended = stage.launcher(["--master=local", "--task=task.json"]).run();
     ended.expect_code(3).expect_stdout("b\n");

@@ -114,3 +114,15 @@ fn a_task_that_outgrows_its_memory_is_told_so() {
     let ended = stage.local(&["--mem=16"], &["tail /dev/zero"]).run();
     ended.expect_code(137).expect_words(&["memory", "16"]);
 }
+
+#[test]
+fn a_task_that_fits_nowhere_says_why_after_two_seconds_and_at_its_limit() {
+    let stage = Stage::new();
+    let options = ["--constraint=hostname==elsewhere", "--offer-timeout=4"];
+    let ended = stage.local(&options, &["true"]).run();
+    ended.expect_code(124).expect_words(&[
+        "waiting for an offer",
+        "1 agent offered",
+        "not hostname==elsewhere on 1 agent",
+    ]);
+}

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use launch_container::local::master::{self, AgentDescription, Master, StreamId};
-use launch_container::scheduler::{self, Config, Effect, Input, Scheduler, Task, Time};
+use launch_container::scheduler::{self, Config, Effect, Input, Scheduler, Task, Terms, Time};
 use proto::mesos::task_status::{Reason, Source};
 use proto::mesos::{
     Address, AgentId, AgentInfo, Filters, FrameworkId, FrameworkInfo, Resource, TaskId, TaskInfo, TaskState,
@@ -155,7 +155,13 @@ impl World {
             };
             let run_timeout = (self.rng.u8(0..8) == 0).then(|| seconds(&mut self.rng, 1, 60));
             let offer_timeout = (self.rng.u8(0..8) == 0).then(|| seconds(&mut self.rng, 1, 120));
-            let task = Task { info, kill_grace: seconds(&mut self.rng, 0, 10), run_timeout, offer_timeout };
+            let task = Task {
+                info,
+                kill_grace: seconds(&mut self.rng, 0, 10),
+                run_timeout,
+                offer_timeout,
+                terms: Terms::default(),
+            };
             let has_timeout = run_timeout.is_some() || offer_timeout.is_some();
             self.checks.truths.insert(id.clone(), Truth { has_timeout, ..Truth::default() });
             self.tasks.insert(id.clone(), task);
