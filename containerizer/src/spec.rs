@@ -319,6 +319,10 @@ impl<'a> Run<'a> {
         if launch.directory().is_empty() {
             return Err(SpecError::NoSandbox);
         }
+        // Relative paths of volumes are found from it, and would be found from wherever we happen to be.
+        if !Path::new(launch.directory()).is_absolute() {
+            return Err(SpecError::RelativeSandbox { path: launch.directory().to_owned() });
+        }
         let executor_command = executor.and_then(|executor| executor.command.as_ref());
         let (command, resources) = match task {
             Some(task) => (task.command.as_ref(), &task.resources),
@@ -482,6 +486,8 @@ pub fn work_directory_label(work_directory: &Path) -> String {
 pub enum SpecError {
     #[error("the launch message names no sandbox directory")]
     NoSandbox,
+    #[error("the launch message's sandbox directory {path:?} is not absolute; give the slave an absolute --work_dir")]
+    RelativeSandbox { path: String },
     #[error("the launch message has no command; give the task a CommandInfo")]
     NoCommand,
     #[error(

@@ -145,6 +145,16 @@ fn a_custom_executor_gets_its_sandbox_and_what_the_slave_tells_executors() {
 }
 
 #[test]
+fn a_sandbox_must_be_absolute() {
+    for (directory, expected) in [("", "names no sandbox"), ("work/sandbox", "\"work/sandbox\" is not absolute")] {
+        let mut launch = task(|_| {});
+        launch.directory = Some(directory.to_owned());
+        let error = build(&launch).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
 fn without_any_image_the_error_says_where_one_can_be_named() {
     let launch = recorded!("launch-noimage");
     assert_eq!(spec(&launch, &slave()).unwrap_err(), SpecError::NoImage);
