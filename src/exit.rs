@@ -56,7 +56,8 @@ pub const TABLE: &[Row] = &[
     Row {
         codes: "125",
         kind: "failed",
-        meaning: "the launcher, the cluster or the agent failed, or an option is wrong; stderr says why",
+        meaning: "the launcher, the cluster or the agent failed, an option is wrong, or output of a task that ended with 0 is \
+                  missing; stderr says why",
     },
     Row {
         codes: "129, 130, 143",

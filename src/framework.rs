@@ -50,6 +50,12 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(5);
 /// The third signal means "now": one round trip to take the framework down, no more.
 const LEAVE_LIMIT: Duration = Duration::from_millis(500);
 
+/// As much time as a healthy engine takes to remove a container, so that even then nothing is left; a further signal cuts it short.
+const LEAVE_CLUSTER_LIMIT: Duration = Duration::from_secs(5);
+
+/// The first asks the task to end, the second forces it.
+const SIGNALS_TO_LEAVE: u32 = 3;
+
 /// How often [`STALL_LIMIT`] is looked at.
 const STALL_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -177,14 +183,25 @@ impl Clients {
     }
 }
 
-/// Takes the embedded cluster down. It may wait for a Docker engine that hangs: the next signal then leaves what is there.
-async fn shut_down(cluster: Cluster, signals: &mut Signals, display: &SharedDisplay) {
-    let address = cluster.address();
-    let left = tokio::select! {
-        result = cluster.shutdown() => result.err().map(|error| chain(&error)),
-        signal = signals.next() => Some(format!(
-            "interrupted by signal {signal} before the cluster at {address} was down; its containers and its directory may be left"
-        )),
+/// Takes the embedded cluster down. It may wait for a Docker engine that hangs: the next signal then leaves what is there, and
+/// the third one has already said so.
+async fn shut_down(mut cluster: Cluster, signals: &mut Signals, display: &SharedDisplay) {
+    let limit = (signals.seen() >= SIGNALS_TO_LEAVE).then(|| Instant::now() + LEAVE_CLUSTER_LIMIT);
+    let down = tokio::select! {
+        result = cluster.go_down() => Some(result),
+        _ = signals.next() => None,
+        () = sleep_until(limit) => None,
+    };
+    let left = match down {
+        Some(result) => result.err().map(|error| chain(&error)),
+        None => {
+            let address = cluster.address();
+            cluster.abandon();
+            Some(format!(
+                "left before the cluster at {address} was down; its containers end by themselves, see `docker ps`, and the \
+                 next --master=local removes its directory"
+            ))
+        }
     };
     if let Some(text) = left {
         display.show(&Update::Notice(text));
@@ -513,11 +530,11 @@ impl Shell {
             self.leave(Outcome::Interrupted(signal));
             return None;
         }
-        if self.signals_seen >= 3 && self.can_be_left() {
+        if self.signals_seen >= SIGNALS_TO_LEAVE && self.can_be_left() {
             self.leave(Outcome::Interrupted(signal));
             return None;
         }
-        if self.signals_seen >= 3 {
+        if self.signals_seen >= SIGNALS_TO_LEAVE {
             self.input(Input::Stop);
             return Some(Outcome::Interrupted(signal));
         }
@@ -560,6 +577,14 @@ impl Shell {
             let all = |from: u64, file: &FileTailed| from + file.bytes_written + file.bytes_discarded;
             let (stdout, stderr) = (all(stdout, &tailed.stdout), all(stderr, &tailed.stderr));
             self.note(Note::Delivered { stdout, stderr });
+        }
+        if self.has_task_run
+            && self.outcome == Some(Outcome::Exited(0))
+            && [&tailed.stdout, &tailed.stderr].iter().any(|file| file.lost.is_some())
+        {
+            // What follows behind `&&` would go on with half of it.
+            let text = "the task ended with 0, but its output is not complete (see above); launch it again".to_owned();
+            self.outcome = Some(Outcome::Failed(text));
         }
         if self.outcome.is_some() {
             self.input(Input::Stop);

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use proto::http::{Client, EventStream, HttpError, Shown, TlsFault};
 use proto::scheduler::{Call, Event};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
 use crate::advice::{self, Peer};
@@ -44,6 +44,9 @@ const MAX_STATE_BYTES: usize = 64 << 20;
 /// How long one attempt waits for an election to end. Short, so that the reason for waiting is told soon; the scheduler core
 /// tries again.
 const LEADER_LIMIT: Duration = Duration::from_secs(1);
+
+/// For all masters of a list together; below the scheduler's own limit for one attempt, which would begin with the first again.
+const LIST_LIMIT: Duration = Duration::from_secs(24);
 
 /// A subscription at the leader.
 #[derive(Debug)]
@@ -87,15 +90,25 @@ pub struct Refusal {
 /// ZooKeeper keeps the leader from us.
 pub async fn subscribe(client: &Client, masters: &Masters, call: &Call) -> Result<Subscription, Refusal> {
     match masters {
-        Masters::Listed(masters) => subscribe_listed(client, masters, call).await,
+        Masters::Listed(masters) => subscribe_listed(client, masters, call, LIST_LIMIT).await,
         Masters::Elected(ensemble) => subscribe_elected(client, ensemble, call).await,
     }
 }
 
-async fn subscribe_listed(client: &Client, masters: &[Url], call: &Call) -> Result<Subscription, Refusal> {
+async fn subscribe_listed(
+    client: &Client,
+    masters: &[Url],
+    call: &Call,
+    list_limit: Duration,
+) -> Result<Subscription, Refusal> {
     let mut refusals = Vec::new();
+    // One that is silent must leave time for the others: the caller's patience is for the whole list.
+    let limit = list_limit / u32::try_from(masters.len()).unwrap_or(u32::MAX).max(1);
     for master in masters {
-        match subscribe_from(client, master, call).await.map_err(Refusal::from) {
+        let subscribed = timeout(limit, subscribe_from(client, master, call)).await.map_err(|_| {
+            later(format!("the master at {} does not answer within {} ms", host_port(master), limit.as_millis()))
+        });
+        match subscribed.and_then(|result| result.map_err(Refusal::from)) {
             Ok(subscription) => return Ok(subscription),
             Err(refusal) if refusal.is_fatal && masters.len() == 1 => return Err(refusal),
             Err(refusal) => refusals.push(refusal),
@@ -372,13 +385,35 @@ mod tests {
 
     async fn subscribe_at(address: SocketAddr) -> Result<Subscription, Refusal> {
         let client = Client::new(ClientOptions::default()).expect("a client");
-        let master = Url::parse(&format!("http://{address}/")).expect("a url");
-        let call = Call {
+        subscribe(&client, &Masters::from(url(&address)), &subscribe_call()).await
+    }
+
+    fn url(address: &SocketAddr) -> Url {
+        Url::parse(&format!("http://{address}/")).expect("a url")
+    }
+
+    fn subscribe_call() -> Call {
+        Call {
             r#type: Some(call::Type::Subscribe.into()),
             subscribe: Some(call::Subscribe::default()),
             ..Call::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn masters_that_say_nothing_leave_time_for_the_next() {
+        let silent = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").expect("a port"));
+        let addresses = silent.each_ref().map(|listener| listener.local_addr().expect("an address"));
+        let live = server(accepts, None).await;
+        let masters: Vec<Url> = addresses.iter().chain([&live]).map(url).collect();
+        let client = Client::new(ClientOptions::default()).expect("a client");
+        let subscription = subscribe_listed(&client, &masters, &subscribe_call(), Duration::from_secs(9)).await;
+        assert_eq!(host_port(&subscription.expect("a subscription").leader), live.to_string());
+        let Err(refusal) = subscribe_listed(&client, &masters[..2], &subscribe_call(), Duration::from_millis(2)).await
+        else {
+            panic!("nobody answered")
         };
-        subscribe(&client, &Masters::from(master), &call).await
+        assert!(!refusal.is_fatal && refusal.reason.matches("does not answer within 1 ms").count() == 2, "{refusal:?}");
     }
 
     #[tokio::test]

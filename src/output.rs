@@ -102,7 +102,8 @@ impl Sink {
     pub fn new(name: &'static str, fd: OwnedFd) -> io::Result<Self> {
         let (queue, inbox) = mpsc::unbounded_channel();
         let state = Arc::new(State { name, ..State::default() });
-        let writer = Writer { fd, inbox, state: Arc::clone(&state), has_begun: false };
+        let is_terminal = rustix::termios::isatty(&fd);
+        let writer = Writer { fd, is_terminal, inbox, state: Arc::clone(&state), has_begun: false };
         std::thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(|| writer.run())?;
         Ok(Self { queue, room: Arc::new(Semaphore::new(PIECES)), before_first_write: None, state })
     }
@@ -326,6 +327,8 @@ struct State {
 /// The thread's side.
 struct Writer {
     fd: OwnedFd,
+    /// Asked while it was there: a terminal that has hung up no longer says so.
+    is_terminal: bool,
     inbox: mpsc::UnboundedReceiver<Piece>,
     state: Arc<State>,
     /// The first piece has come.
@@ -423,7 +426,9 @@ impl Writer {
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => self.wait_for_room()?,
-                Err(Errno::PIPE | Errno::IO) => return Err(Trouble::ReaderLeft),
+                Err(Errno::PIPE) => return Err(Trouble::ReaderLeft),
+                // It hung up; a disk with this error has lost what was written.
+                Err(Errno::IO) if self.is_terminal => return Err(Trouble::ReaderLeft),
                 Err(errno) => return Err(self.failed(io::Error::from(errno))),
             }
         }
@@ -473,6 +478,17 @@ mod tests {
         })
         .await
         .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_breaks_is_no_reader_who_left() {
+        // Nothing is mapped at the beginning of a process's memory: the kernel answers EIO.
+        let broken = std::fs::File::options().write(true).open("/proc/self/mem").unwrap();
+        let sink = Sink::new("stdout", broken.into()).unwrap();
+        sink.write(Bytes::from_static(b"lost")).await;
+        sink.flush().await;
+        let Some(Trouble::Failed(why)) = sink.written().trouble else { panic!("{:?}", sink.written()) };
+        assert!(why.starts_with("cannot write stdout: Input/output error"), "{why}");
     }
 
     #[tokio::test]

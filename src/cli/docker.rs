@@ -151,7 +151,7 @@ pub(super) fn refusal(name: &str) -> Option<String> {
 
 /// Options of `docker run` with a meaning that Mesos cannot give.
 const REFUSED: &[(&[&str], &str)] = &[
-    (&["attach", "a"], "the launcher always shows both streams; --no-stdout and --no-stderr leave one out"),
+    (&["attach", "a"], "the launcher always shows both streams; send one to /dev/null to leave it out"),
     (&["cgroup-parent"], "the agent decides where containers are limited; ask for --cpus and --mem"),
     (
         &["c", "cpu-shares", "cpu-period", "cpu-quota", "cpu-rt-period", "cpu-rt-runtime"],

@@ -131,6 +131,9 @@ pub enum LocalError {
         /// Why.
         source: io::Error,
     },
+    /// A second signal came while it was going down.
+    #[error("interrupted before the cluster was down; its containers and its directory may be left: see `docker ps`")]
+    Abandoned,
     /// These Mesos containers may still run.
     #[error("cannot destroy {}; see `docker ps` and end them by hand", .containers.join(", "))]
     Leftovers {
@@ -207,8 +210,8 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// Something may be left behind; the error names it.
-    pub async fn shutdown(mut self) -> Result<(), LocalError> {
+    /// Something may be left behind; the error names it. Cancel safe, but only to go on with it or to `abandon`.
+    pub async fn go_down(&mut self) -> Result<(), LocalError> {
         self.stop = None;
         let result = match self.ended.take() {
             Some(ended) => ended.await.unwrap_or(Err(LocalError::Panicked)),
@@ -216,6 +219,22 @@ impl Cluster {
         };
         self.join();
         result
+    }
+
+    /// `go_down`, for who will not stop waiting.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn shutdown(mut self) -> Result<(), LocalError> {
+        self.go_down().await
+    }
+
+    /// Waits for nothing more. The process must end now: with it end the containers, and the next cluster of this user
+    /// removes the directory.
+    pub fn abandon(mut self) {
+        self.stop = None;
+        self.thread = None;
     }
 
     fn join(&mut self) {
@@ -234,15 +253,24 @@ impl Drop for Cluster {
     }
 }
 
-/// `launch-container local`: runs a cluster until SIGINT or SIGTERM and prints its address on stdout.
+/// `launch-container local`: runs a cluster until SIGINT, SIGTERM or SIGHUP and prints its address on stdout. A second signal
+/// leaves what is not down yet.
 ///
 /// # Errors
 ///
-/// As `Cluster::start`, `failure` and `shutdown`.
+/// As `Cluster::start`, `failure` and `go_down`.
 pub async fn run_foreground(options: Options) -> Result<(), LocalError> {
     let signals = |source| LocalError::Signals { source };
     let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(signals)?;
+    let mut signaled = async || {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hang_up.recv() => {}
+        }
+    };
     let is_open = options.access.is_open();
     let mut cluster = Cluster::start(options).await?;
     if is_open {
@@ -260,12 +288,20 @@ pub async fn run_foreground(options: Options) -> Result<(), LocalError> {
         Err(source) => Err(LocalError::Print { source }),
         Ok(()) => tokio::select! {
             error = cluster.failure() => Err(error),
-            _ = interrupt.recv() => Ok(()),
-            _ = terminate.recv() => Ok(()),
+            () = signaled() => Ok(()),
         },
     };
-    let shut_down = cluster.shutdown().await;
-    result.and(shut_down)
+    let shut_down = tokio::select! {
+        down = cluster.go_down() => Some(down),
+        () = signaled() => None,
+    };
+    match shut_down {
+        Some(down) => result.and(down),
+        None => {
+            cluster.abandon();
+            Err(LocalError::Abandoned)
+        }
+    }
 }
 
 /// The cluster's thread, until `stopped` says so (or its sender is gone).

@@ -17,6 +17,8 @@ use crate::master::chain;
 const PREFIX: &str = "launch-container-local.";
 /// The file in it that is locked.
 const LOCK: &str = ".lock";
+/// The same file while it is being made.
+const UNNAMED_LOCK: &str = ".lock.new";
 
 /// Why there is no work directory, or why it stays.
 #[derive(Debug, thiserror::Error)]
@@ -70,9 +72,11 @@ impl WorkDir {
         let made = made.map_err(|source| WorkDirError::Make { path: parent.join(PREFIX), source })?;
         let path = made.path().canonicalize();
         let path = path.map_err(|source| WorkDirError::Make { path: made.path().to_owned(), source })?;
-        let lock_path = path.join(LOCK);
-        let lock = File::create(&lock_path).and_then(|lock| {
+        // Locked before it has its name: whoever sweeps takes a lock file that is free for one of a killed cluster.
+        let (lock_path, unnamed) = (path.join(LOCK), path.join(UNNAMED_LOCK));
+        let lock = File::create(&unnamed).and_then(|lock| {
             rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+            fs::rename(&unnamed, &lock_path)?;
             Ok(lock)
         });
         let lock = lock.map_err(|source| WorkDirError::Lock { path: lock_path, source })?;

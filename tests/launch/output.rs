@@ -1,6 +1,7 @@
 //! What the task writes arrives byte for byte, on the stream it was written to.
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -160,4 +161,13 @@ fn peak_memory_kilobytes(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn output_that_a_full_disk_does_not_take_is_no_success() {
+    let stage = Stage::new();
+    for (script, code) in [("echo hello", 125), ("echo hello; exit 3", 3)] {
+        let ended = stage.local(&["--quiet"], &[script]).stdout_to(Path::new("/dev/full")).run();
+        ended.expect_code(code).expect_words(&["6 bytes", "No space left on device"]);
+    }
 }

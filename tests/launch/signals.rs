@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::cluster::{frameworks, start_cluster};
-use crate::harness::{Gate, IMAGE, Registry, Stage};
+use crate::harness::{Gate, IMAGE, Registry, Server, Stage};
 
 /// Says "up", and "bye" when it is asked to end.
 const POLITE: &str = "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.1; done";
@@ -57,6 +57,20 @@ fn the_third_interrupt_leaves_at_once() {
         std::thread::sleep(Duration::from_millis(50));
     }
     launch.finish().expect_code(130);
+}
+
+#[test]
+fn a_cluster_that_waits_for_a_silent_engine_can_be_left() {
+    let stage = Stage::new();
+    let engine = Server::silent();
+    let launch = stage.local(&[], &["true"]).env("DOCKER_HOST", &format!("tcp://{}", engine.address())).start();
+    launch.wait_for_stderr("connected to");
+    launch.interrupt();
+    launch.wait_for_stderr("interrupted");
+    launch.interrupt();
+    launch.finish().expect_code(130).expect_stdout("").expect_words(&["left before the cluster", "directory"]);
+    // What it left is cleared away by the next one.
+    stage.local(&[], &["echo next"]).run().expect_code(0).expect_stdout("next\n");
 }
 
 #[test]
