@@ -19,7 +19,7 @@ pub enum Outcome {
     TimedOut(String),
     /// The launcher, the cluster or the agent failed; the text says what, on what, why, and what to do.
     Failed(String),
-    /// The user interrupted with this signal (2 or 15) before or while the task ran.
+    /// The user interrupted with this signal (1, 2 or 15) before or while the task ran.
     Interrupted(u8),
     /// The task runs on without a launcher, as `--detach` wants it.
     Detached,

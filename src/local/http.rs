@@ -4,10 +4,12 @@
 //! the agent APIs also answer without a prefix, for the first agent. Status codes come in the order in which Mesos checks; who
 //! may not use the face is told so before anything else, for every path.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use percent_encoding::percent_decode_str;
@@ -74,6 +76,9 @@ async fn answer(State(face): State<Face>, request: Request) -> Response {
     let path = percent_decode_str(request.uri().path()).decode_utf8_lossy().into_owned();
     let agents = face.hub.state().agents.len();
     let resource = route(&path, agents);
+    if !is_for_loopback(request.headers()) {
+        return refuse(403, "this cluster answers only at an address of the loopback interface or localhost\n");
+    }
     let Ok(claims) = face.admitted(resource, request.headers()) else { return face.unauthorized() };
     let Some(resource) = resource else { return refuse(404, "") };
     let query = Query::parse(request.uri().query());
@@ -94,6 +99,15 @@ async fn answer(State(face): State<Face>, request: Request) -> Response {
         Resource::Browse => files(files::browse(&face.sandboxes, &query)),
         Resource::Download => files(files::download(&face.sandboxes, &query)),
     }
+}
+
+/// A page whose name was rebound to 127.0.0.1 makes its reader's browser name the page in `Host`. Clients without one are no
+/// browsers.
+fn is_for_loopback(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(header::HOST) else { return true };
+    let Some(authority) = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()) else { return false };
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn route(path: &str, agents: usize) -> Option<Resource> {
@@ -376,6 +390,20 @@ fn json(value: &serde_json::Value) -> Response {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_names_of_the_loopback_interface_are_answered() {
+        let is_answered = |host: &'static str| {
+            is_for_loopback(&HeaderMap::from_iter([(header::HOST, axum::http::HeaderValue::from_static(host))]))
+        };
+        for host in ["127.0.0.1:5050", "127.0.0.2", "localhost:5050", "LOCALHOST", "[::1]:5050"] {
+            assert!(is_answered(host), "{host}");
+        }
+        for host in ["evil.example", "evil.example:5050", "10.0.0.1:5050", "127.0.0.1.evil.example", "", "a b"] {
+            assert!(!is_answered(host), "{host}");
+        }
+        assert!(is_for_loopback(&HeaderMap::new()));
+    }
 
     #[test]
     fn paths_name_master_agents_and_files() {

@@ -11,7 +11,7 @@
 //!                        `--- fatal, or given up --------'---> closed
 //! ```
 //!
-//! It knows nothing of tasks and calls: each function says what follows, `core` does it.
+//! It knows nothing of tasks and calls: each function says what follows, the scheduler does it.
 
 use std::time::Duration;
 

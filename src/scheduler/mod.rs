@@ -131,7 +131,7 @@ pub enum Input {
     Interrupt {
         /// The task id given in `Add`.
         task_id: String,
-        /// 2 or 15.
+        /// 1, 2 or 15.
         signal: u8,
         /// Overrides the task's own grace.
         grace: Option<Duration>,

@@ -23,7 +23,7 @@
 //! - **starting**, **running**: the agent or the executor reports. From the first RUNNING, the run timeout counts.
 //! - **killing**: KILL was sent and is repeated until the end. The outcome is already known: the kill's cause.
 //! - **lost**: its agent is cut off, or a new master has not met it. Not over: bounded by `LOST_LIMIT`.
-//! - **ended**: over; `core` forgets it.
+//! - **ended**: over; the scheduler forgets it.
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ pub(super) struct Entry {
     pub(super) added_at: Time,
     /// How often an offer was accepted for it.
     pub(super) launches: u32,
-    /// The deadline that `core` has put into its timers.
+    /// The deadline that the scheduler has put into its timers.
     pub(super) scheduled: Option<Time>,
     /// Where it waits, see `offers`.
     pub(super) shape: ShapeId,
@@ -184,7 +184,7 @@ pub(super) enum Then {
         /// Not a mere repeat.
         is_new: bool,
     },
-    /// No offer came in time: `core` knows what was missing.
+    /// No offer came in time: the scheduler knows what was missing.
     EndWaiting,
     /// Over. If it is not confirmed, it may still run, and must be killed should it ever be heard of.
     End {

@@ -400,12 +400,12 @@ impl Scheduler {
     }
 }
 
-/// A status update as displays need it.
 /// The task's own executor; a command task's is named like the task.
 pub(super) fn executor_id<'a>(entry: &'a Entry, placement: &'a Placement) -> &'a String {
     entry.task.info.executor.as_ref().map_or(&placement.wire_id, |own| &own.executor_id.value)
 }
 
+/// A status update as displays need it.
 fn report(task_id: &str, status: &TaskStatus) -> Status {
     let address = status.container_status.iter().flat_map(|container| &container.network_infos).find_map(|network| {
         let listed = network.ip_addresses.iter().find_map(|address| address.ip_address.clone());

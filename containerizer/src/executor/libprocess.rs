@@ -185,7 +185,11 @@ impl Libprocess {
         match heard {
             Heard::Message(message) => match self.read(&message) {
                 Ok(input) => input,
-                Err(error) => Some(Input::Error(format!("the agent's {} cannot be read: {error}", message.name))),
+                Err(error) => {
+                    // Anybody may write to this port, and a message that was the agent's is sent again or not missed.
+                    tracing::warn!(name = message.name, %error, "a message that cannot be read is passed over");
+                    None
+                }
             },
             Heard::Written { link } if current == Some(link) => Some(Input::Sent),
             Heard::IsAlive { link } if current == Some(link) => {
