@@ -170,6 +170,7 @@ fn placement(flags: &DockerExecutorFlags, task: &TaskInfo) -> Placement {
         environment,
         is_cpu_limited: flags.cgroups_enable_cfs,
         publishes_allocated_ports: false,
+        dns: flags.default_container_dns.clone().unwrap_or_default(),
     }
 }
 
@@ -230,9 +231,10 @@ const TERMINATED_LIMIT: Duration = Duration::from_secs(7);
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use proto::mesos::container_info::DockerInfo;
+    use proto::mesos::container_info::docker_info::Network;
     use proto::mesos::environment::Variable;
     use proto::mesos::resource::AllocationInfo;
-    use proto::mesos::{self, CommandInfo, ContainerInfo, Resource};
+    use proto::mesos::{self, CommandInfo, ContainerInfo, Parameter, Resource};
 
     use super::*;
     use crate::spec::Spec;
@@ -308,6 +310,25 @@ mod tests {
         let quota = |more: &[&str]| spec(more).create.host_config.unwrap().cpu_quota;
         assert_eq!(quota(&[]), None);
         assert_eq!(quota(&["--cgroups_enable_cfs=true"]), Some(50_000));
+    }
+
+    #[test]
+    fn name_servers_are_the_agents_unless_the_task_has_its_own() {
+        let flags = flags(&[r#"--default_container_dns={"docker":[{"dns":{"nameservers":["10.0.0.1"]}}]}"#]);
+        let dns = |network: Network, parameters: &[(&str, &str)]| {
+            let mut task = task();
+            let docker = task.container.as_mut().unwrap().docker.as_mut().unwrap();
+            docker.network = Some(network as i32);
+            let parameter = |(key, value): &(&str, &str)| Parameter { key: (*key).into(), value: (*value).into() };
+            docker.parameters = parameters.iter().map(parameter).collect();
+            let placement = placement(&flags, &task);
+            let spec = Spec::build(&launch(&flags, &agent(), task), &Environment::default(), &placement).unwrap();
+            spec.create.host_config.unwrap().dns
+        };
+        assert_eq!(dns(Network::Bridge, &[]), Some(vec!["10.0.0.1".to_owned()]));
+        assert_eq!(dns(Network::Bridge, &[("dns", "10.0.0.9")]), Some(vec!["10.0.0.9".to_owned()]));
+        assert_eq!(dns(Network::Bridge, &[("dns-search", "example")]), None);
+        assert_eq!(dns(Network::Host, &[]), None);
     }
 
     #[test]

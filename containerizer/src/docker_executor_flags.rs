@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::container_dns::ContainerDns;
 use crate::executor::environment::parse_duration;
 
 /// What the agent wants its executor to know.
@@ -27,8 +28,8 @@ pub struct DockerExecutorFlags {
     pub task_environment: BTreeMap<String, String>,
     /// Whether the task's cpus are a limit, too, and not only a weight.
     pub cgroups_enable_cfs: bool,
-    /// Name servers for containers on a bridge or a user's network: JSON of Mesos' `ContainerDNSInfo`, not looked into.
-    pub default_container_dns: Option<String>,
+    /// Name servers for containers on a bridge or a user's network, where the task says none.
+    pub default_container_dns: Option<ContainerDns>,
 }
 
 impl DockerExecutorFlags {
@@ -53,7 +54,11 @@ impl DockerExecutorFlags {
                 .read("task_environment", "a JSON object of texts", |text| serde_json::from_str(text).ok())?
                 .unwrap_or_default(),
             cgroups_enable_cfs: given.is_set("cgroups_enable_cfs")?,
-            default_container_dns: given.text("default_container_dns"),
+            default_container_dns: given.read(
+                "default_container_dns",
+                "JSON of Mesos' ContainerDNSInfo",
+                ContainerDns::parse,
+            )?,
         })
     }
 
@@ -181,7 +186,7 @@ mod tests {
         assert_eq!(flags.stop_timeout, Duration::from_secs(10));
         assert_eq!(flags.task_environment, BTreeMap::from([("A".to_owned(), "b=c".to_owned())]));
         assert!(flags.cgroups_enable_cfs);
-        assert!(flags.default_container_dns.unwrap().contains("8.8.8.8"));
+        assert_eq!(flags.default_container_dns.unwrap().of_network("bridge").unwrap().nameservers, ["8.8.8.8"]);
     }
 
     #[test]

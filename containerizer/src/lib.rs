@@ -12,6 +12,7 @@
 
 mod commands;
 pub mod config;
+pub mod container_dns;
 mod credentials;
 pub mod docker;
 pub mod docker_executor;

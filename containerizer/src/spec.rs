@@ -23,6 +23,7 @@ mod volumes;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::container_dns::ContainerDns;
 use crate::docker::models::{ContainerCreateBody, HostConfigLogConfig};
 use proto::ecp::Launch;
 use proto::mesos::container_info::DockerInfo;
@@ -105,6 +106,14 @@ impl Spec {
         }
 
         let network = draft.host.network_mode.clone().unwrap_or_default();
+        let has_own_dns =
+            draft.host.dns.is_some() || draft.host.dns_search.is_some() || draft.host.dns_options.is_some();
+        if let Some(dns) = placement.dns.of_network(&network).filter(|_| !has_own_dns) {
+            let some = |list: &Vec<String>| Some(list.clone()).filter(|list| !list.is_empty());
+            draft.host.dns = some(&dns.nameservers);
+            draft.host.dns_search = some(&dns.search);
+            draft.host.dns_options = some(&dns.options);
+        }
         if run.is_custom_executor {
             for (name, value) in environment.for_executor(network == "host") {
                 draft.environment.entry(name.to_owned()).or_insert_with(|| value.to_owned());
@@ -195,6 +204,8 @@ pub struct Placement {
     pub is_cpu_limited: bool,
     /// Whether a task with a network of its own and without port mappings gets each of its ports published.
     pub publishes_allocated_ports: bool,
+    /// For tasks that say nothing of name servers.
+    pub dns: ContainerDns,
 }
 
 impl Placement {
@@ -206,6 +217,7 @@ impl Placement {
             environment: BTreeMap::new(),
             is_cpu_limited: false,
             publishes_allocated_ports: false,
+            dns: ContainerDns::default(),
         }
     }
 
