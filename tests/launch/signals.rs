@@ -61,12 +61,14 @@ fn the_third_interrupt_leaves_at_once() {
 
 #[test]
 fn a_cluster_that_waits_for_a_silent_engine_can_be_left() {
-    let stage = Stage::new();
+    // A verb that was asking the engine ends at its own deadline.
+    let stage = Stage::new().settling_within(Duration::from_secs(30));
     let engine = Server::silent();
-    let launch = stage.local(&[], &["true"]).env("DOCKER_HOST", &format!("tcp://{}", engine.address())).start();
-    launch.wait_for_stderr("connected to");
+    let engine = format!("tcp://{}", engine.address());
+    let launch = stage.local(&["--format=json"], &["true"]).env("DOCKER_HOST", &engine).start();
+    launch.wait_for_stderr(r#""event":"subscribed""#);
     launch.interrupt();
-    launch.wait_for_stderr("interrupted");
+    launch.wait_for_stderr(r#""event":"end""#);
     launch.interrupt();
     launch.finish().expect_code(130).expect_stdout("").expect_words(&["left before the cluster", "directory"]);
     // What it left is cleared away by the next one.

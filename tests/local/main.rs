@@ -601,7 +601,7 @@ async fn another_framework_may_speak_json() {
     connection.set_read_timeout(Some(LIMIT)).unwrap();
     let body = r#"{"type":"SUBSCRIBE","subscribe":{"framework_info":{"user":"root","name":"json","failover_timeout":3600,"capabilities":[{"type":"TASK_KILLING_STATE"}]},"unknown":1}}"#;
     let json = "Content-Type: application/json\r\nAccept: application/json\r\n";
-    let head = format!("POST /api/v1/scheduler HTTP/1.1\r\nHost: x\r\n{json}Content-Length: {}\r\n\r\n", body.len());
+    let head = format!("POST /api/v1/scheduler HTTP/1.1\r\nHost: localhost\r\n{json}Content-Length: {}\r\n\r\n", body.len());
     connection.write_all(head.as_bytes()).unwrap();
     connection.write_all(body.as_bytes()).unwrap();
     let mut text = String::new();
@@ -738,7 +738,7 @@ fn get_raw(stage: &Stage, path: &str) -> (u16, Vec<u8>) {
 fn exchange(address: SocketAddr, line: &str, headers: &[&str], body: &[u8]) -> (u16, String, Vec<u8>) {
     let mut connection = TcpStream::connect(address).unwrap();
     connection.set_read_timeout(Some(LIMIT)).unwrap();
-    let fixed = format!("Host: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+    let fixed = format!("Host: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
     let request = [line.as_bytes(), headers.concat().as_bytes(), fixed.as_bytes(), body].concat();
     connection.write_all(&request).unwrap();
     let mut response = Vec::new();
