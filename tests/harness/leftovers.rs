@@ -119,6 +119,7 @@ fn contains(bytes: &[u8], root: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
     use std::process::{Command, Stdio};
 
     use super::super::Stage;
@@ -135,9 +136,13 @@ mod tests {
         assert!(find(stage.root.path(), stage.engine()).contains("tmp/forgotten"));
         fs::remove_file(&file).unwrap();
 
-        let mut process =
-            Command::new("sleep").arg("60").env("TMPDIR", stage.temporary()).stdout(Stdio::null()).spawn().unwrap();
-        assert!(find(stage.root.path(), stage.engine()).contains("sleep 60"));
+        let mut cat = Command::new("cat");
+        cat.arg("-u").env("TMPDIR", stage.temporary()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = cat.spawn().unwrap();
+        // The kernel shows its arguments only when it has begun.
+        process.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+        process.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        assert!(find(stage.root.path(), stage.engine()).contains("cat -u"));
         process.kill().unwrap();
         process.wait().unwrap();
     }

@@ -601,7 +601,8 @@ async fn another_framework_may_speak_json() {
     connection.set_read_timeout(Some(LIMIT)).unwrap();
     let body = r#"{"type":"SUBSCRIBE","subscribe":{"framework_info":{"user":"root","name":"json","failover_timeout":3600,"capabilities":[{"type":"TASK_KILLING_STATE"}]},"unknown":1}}"#;
     let json = "Content-Type: application/json\r\nAccept: application/json\r\n";
-    let head = format!("POST /api/v1/scheduler HTTP/1.1\r\nHost: localhost\r\n{json}Content-Length: {}\r\n\r\n", body.len());
+    let head =
+        format!("POST /api/v1/scheduler HTTP/1.1\r\nHost: localhost\r\n{json}Content-Length: {}\r\n\r\n", body.len());
     connection.write_all(head.as_bytes()).unwrap();
     connection.write_all(body.as_bytes()).unwrap();
     let mut text = String::new();

@@ -193,7 +193,7 @@ async fn a_leader_that_cannot_be_used_is_named() {
 
     let strict = Master::answering(Answer::Unauthorized).await;
     let _strict = Contender::json(strict.address()).join(&zookeeper, "/strict").await;
-    refused_for_good(&zookeeper.url("/strict"), &[strict.address(), "authentication"]).await;
+    refused_for_good(&zookeeper.url("/strict"), &[strict.address(), "credentials", "401"]).await;
 
     for (path, label, data) in
         [("/broken", "json.info_", "{"), ("/unknown", "text.info_", "x"), ("/empty", "info_", "")]

@@ -383,7 +383,8 @@ async fn tls_towards_a_server_without_it_is_an_error() {
     };
     let (posted, ()) = tokio::join!(post(&client, &url), plain);
     let error = posted.unwrap_err();
-    assert!(matches!(error, HttpError::Connect { .. } | HttpError::Request { .. }), "{error:?}");
+    // The connection may be reset before its bytes are read, as the server never reads what TLS said.
+    assert!(matches!(error, HttpError::Tls { fault: TlsFault::NotTls, .. } | HttpError::Connect { .. }), "{error:?}");
 }
 
 #[tokio::test]
