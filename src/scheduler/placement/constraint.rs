@@ -170,7 +170,8 @@ impl FromStr for Constraint {
         let (name, rest) = text.split_at(name_ends);
         let rest = rest.trim();
         let name = name.strip_prefix('@').unwrap_or(name);
-        if name.is_empty() || rest.is_empty() {
+        // What is shown must mean the same when it is read again: one @ at most.
+        if name.is_empty() || name.starts_with('@') || rest.is_empty() {
             return Err(format!("not a constraint; {ACCEPTED}"));
         }
         let make = |text: String, is_negated, test| Ok(Self { text, name: name.to_owned(), is_negated, test });
