@@ -9,6 +9,10 @@ use proto::record::TaskRecord;
 
 use crate::exit::Outcome;
 
+mod words;
+
+pub(super) use words::explain;
+
 /// How a task ended, by its terminal update alone. Never `Exited(0)` unless the task is FINISHED.
 pub(super) fn outcome(status: &TaskStatus) -> Outcome {
     let record = status.data.as_deref().and_then(TaskRecord::parse);
@@ -36,11 +40,16 @@ fn of_record(record: &TaskRecord) -> Option<Outcome> {
 /// exited on error: exited with status N`, and each with `terminated with signal TEXT[ (core dumped)]`.
 fn of_words(message: &str) -> Option<Outcome> {
     let message = message.trim_end();
-    if let Some((_, code)) = message.rsplit_once("exited with status ") {
-        return code.parse().ok().map(Outcome::Exited);
+    let of_task = |before: &str| {
+        ["Command ", "Container ", "Container exited on error: "].iter().any(|who| before.ends_with(who))
+    };
+    if let Some((before, code)) = message.rsplit_once("exited with status ") {
+        // Of a fetcher or a docker client that failed before the task ran it is said, too.
+        return code.parse().ok().filter(|_| of_task(before)).map(Outcome::Exited);
     }
-    let (_, text) = message.rsplit_once("terminated with signal ")?;
-    signal_number(text.strip_suffix(" (core dumped)").unwrap_or(text)).map(Outcome::Signaled)
+    let (before, text) = message.rsplit_once("terminated with signal ")?;
+    let number = signal_number(text.strip_suffix(" (core dumped)").unwrap_or(text)).filter(|_| of_task(before));
+    number.map(Outcome::Signaled)
 }
 
 /// The number of a signal by glibc's strsignal(3) text, which is all that Mesos' executors send.
@@ -89,37 +98,16 @@ const SIGNALS: [(u8, &str); 31] = [
     (31, "Bad system call"),
 ];
 
-/// What happened, in the words of whoever said it, and what to do about it.
-pub(super) fn explain(status: &TaskStatus) -> String {
-    let what = match status.message().trim() {
-        "" => default_words(status.state()).to_owned(),
-        message => message.to_owned(),
-    };
-    // Number 0 is a real reason: only its presence says that there is one.
-    let Some(reason) = status.reason.and_then(|number| Reason::try_from(number).ok()) else {
-        return what;
-    };
-    match next_step(reason) {
-        Some(step) => format!("{what}; {step}"),
-        None => what,
-    }
-}
-
-fn default_words(state: TaskState) -> &'static str {
-    match state {
-        TaskState::TaskStaging | TaskState::TaskStarting | TaskState::TaskRunning | TaskState::TaskKilling => {
-            "the task is still running"
-        }
-        TaskState::TaskFinished => "the task ended",
-        TaskState::TaskFailed => "the task failed, and its agent does not say why; read the agent's log",
-        TaskState::TaskKilled => "the task was killed by somebody else",
-        TaskState::TaskError => "the master refused the task",
-        TaskState::TaskLost => "the cluster lost the task; it may have run",
-        TaskState::TaskDropped => "the task was dropped before it ran",
-        TaskState::TaskUnreachable => "the task's agent cannot be reached",
-        TaskState::TaskGone => "the task's agent came back without it",
-        TaskState::TaskGoneByOperator => "an operator declared the task's agent gone",
-        TaskState::TaskUnknown => "the master does not know the task",
+/// Something that is worth knowing about a code that passes through; only where Mesos' own docker executor tells it, as from our own
+/// the code is known to be the container's.
+pub(super) fn remark(status: &TaskStatus) -> Option<String> {
+    let is_docker_client = ["Container exited with", "Docker container run error: "]
+        .iter()
+        .any(|words| status.message().starts_with(words));
+    let is_ours = status.data.as_deref().and_then(TaskRecord::parse).is_some();
+    match outcome(status) {
+        Outcome::Exited(code) if is_docker_client && !is_ours => words::remark(code),
+        _ => None,
     }
 }
 
@@ -142,46 +130,6 @@ pub(super) fn blames_agent(status: &TaskStatus) -> bool {
                 | Reason::TaskKilledDuringLaunch
         )
     )
-}
-
-fn next_step(reason: Reason) -> Option<&'static str> {
-    match reason {
-        Reason::ContainerLimitationMemory => Some("give it more memory with --mem"),
-        Reason::ContainerLimitationDisk => Some("give it more disk with --disk"),
-        Reason::ContainerLimitation => Some("it went over a limit of its container: ask for more"),
-        Reason::ContainerLaunchFailed => Some("check the image's name and the agent's log"),
-        Reason::ContainerUpdateFailed => Some("the agent could not set the container's limits: read the agent's log"),
-        Reason::ContainerPreempted => Some("a task with more right to the resources took them: launch again"),
-        Reason::CommandExecutorFailed | Reason::ExecutorTerminated | Reason::ExecutorUnregistered => {
-            Some("the executor ended before the task: read the sandbox's stderr and the agent's log")
-        }
-        Reason::ExecutorRegistrationTimeout | Reason::ExecutorReregistrationTimeout => Some(
-            "the executor did not report in time, often because of a slow pull: \
-             raise the agent's --executor_registration_timeout or pull the image there first",
-        ),
-        Reason::TaskInvalid | Reason::TaskGroupInvalid => Some("the master does not accept the task as described"),
-        Reason::TaskUnauthorized | Reason::TaskGroupUnauthorized => {
-            Some("ask the cluster's operator for the right to run as this user, or choose another with --user")
-        }
-        Reason::ResourcesUnknown => Some("the agent no longer has what it offered: launch again"),
-        Reason::FrameworkRemoved | Reason::InvalidFrameworkid => Some("the master removed the launcher: launch again"),
-        Reason::AgentRemoved | Reason::AgentRestarted | Reason::AgentUnknown | Reason::AgentDisconnected => {
-            Some("its agent was lost; the task may have run: check what it did, then launch again")
-        }
-        Reason::AgentRemovedByOperator | Reason::AgentDraining => {
-            Some("an operator took the agent out of service: launch again")
-        }
-        Reason::MaxCompletionTimeReached => Some("it ran longer than its max_completion_time"),
-        Reason::IoSwitchboardExited => Some("the agent's log server ended: read the agent's log"),
-        Reason::InvalidOffers => Some("the offer was gone before the task came: launch again"),
-        Reason::MasterDisconnected | Reason::GcError => Some("launch again"),
-        Reason::Reconciliation
-        | Reason::TaskUnknown
-        | Reason::TaskCheckStatusUpdated
-        | Reason::TaskHealthCheckStatusUpdated
-        | Reason::TaskKilledDuringLaunch
-        | Reason::AgentReregistered => None,
-    }
 }
 
 /// What an ERROR event asks of us.
@@ -234,7 +182,10 @@ pub(super) fn refusal(message: &str, role: &str) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use proto::mesos::task_status::Source;
+
     use super::*;
+    use crate::exit;
 
     fn status(state: TaskState, message: &str) -> TaskStatus {
         TaskStatus { state: state.into(), message: Some(message.to_owned()), ..TaskStatus::default() }
@@ -276,16 +227,75 @@ mod tests {
     fn without_a_code_the_state_decides() {
         assert_eq!(outcome(&status(TaskState::TaskFinished, "")), Outcome::Exited(0));
         assert_eq!(outcome(&status(TaskState::TaskFinished, "Command exited with status 0")), Outcome::Exited(0));
-        for (state, message, text) in [
-            (TaskState::TaskFailed, "Failed to get exit status of container", "Failed to get exit status of container"),
-            (TaskState::TaskFailed, "Failed to run docker container: no", "Failed to run docker container: no"),
-            (TaskState::TaskKilled, "", "the task was killed by somebody else"),
-            (TaskState::TaskFailed, "Command exited with status 256", "Command exited with status 256"),
-            (TaskState::TaskFailed, "Command exited with status", "Command exited with status"),
-            (TaskState::TaskFailed, "terminated with signal Foo", "terminated with signal Foo"),
+        for (state, message) in [
+            (TaskState::TaskKilled, ""),
+            (TaskState::TaskFailed, "Command exited with status 256"),
+            (TaskState::TaskFailed, "Command exited with status"),
+            (TaskState::TaskFailed, "terminated with signal Foo"),
         ] {
-            assert_eq!(outcome(&status(state, message)), Outcome::Failed(text.to_owned()));
+            let status = status(state, message);
+            assert_eq!(outcome(&status), Outcome::Failed(explain(&status)), "{message}");
         }
+    }
+
+    /// One message of one generation of Mesos, and what becomes of it.
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Known {
+        versions: String,
+        who: String,
+        state: String,
+        source: Option<String>,
+        reason: Option<String>,
+        message: String,
+        /// What the launcher exits with.
+        exit: u8,
+        /// What it says, beside the code or instead of one.
+        line: Option<String>,
+    }
+
+    #[test]
+    fn every_known_message_of_every_generation_becomes_its_code_or_its_line() {
+        let corpus = include_str!("../../tests/fixtures/messages.jsonl");
+        let known: Vec<Known> = corpus
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+            .collect();
+        assert!(known.len() > 60, "{}", known.len());
+        for known in known {
+            let status = TaskStatus {
+                state: TaskState::from_str_name(&known.state).expect("a state of Mesos'").into(),
+                source: known
+                    .source
+                    .as_deref()
+                    .map(|name| Source::from_str_name(name).expect("a source of Mesos'").into()),
+                reason: known
+                    .reason
+                    .as_deref()
+                    .map(|name| Reason::from_str_name(name).expect("a reason of Mesos'").into()),
+                message: Some(known.message.clone()),
+                ..TaskStatus::default()
+            };
+            let outcome = outcome(&status);
+            let line = match &outcome {
+                Outcome::Failed(line) => Some(line.clone()),
+                _ => remark(&status),
+            };
+            let whose = format!("{} of {}: {:?}", known.who, known.versions, known.message);
+            assert_eq!((exit::code(&outcome), &line), (known.exit, &known.line), "{whose}");
+        }
+    }
+
+    #[test]
+    fn a_code_of_our_own_executor_needs_no_remark() {
+        let mut status = status(TaskState::TaskFailed, "Container exited with status 127");
+        assert!(remark(&status).is_some_and(|text| text.contains("127") && text.contains("--entrypoint")));
+        status.data = Some(TaskRecord { version: 1, exit_code: Some(127), ..TaskRecord::default() }.to_bytes());
+        assert_eq!(remark(&status), None);
+        // The command executor knows the command's own code.
+        status.data = None;
+        status.message = Some("Command exited with status 127".to_owned());
+        assert_eq!(remark(&status), None);
     }
 
     #[test]
@@ -325,19 +335,6 @@ mod tests {
             status.data = Some(data.to_vec());
             assert_eq!(outcome(&status), Outcome::Exited(4));
         }
-    }
-
-    #[test]
-    fn reasons_come_with_the_next_step() {
-        let mut status = status(TaskState::TaskFailed, "Memory limit exceeded: 256MB");
-        status.reason = Some(Reason::ContainerLimitationMemory.into());
-        let text = "Memory limit exceeded: 256MB; give it more memory with --mem";
-        assert_eq!(outcome(&status), Outcome::Failed(text.to_owned()));
-        // 0 is a reason like any other, and an unknown number is none.
-        status.reason = Some(0);
-        assert!(explain(&status).contains("read the sandbox's stderr"));
-        status.reason = Some(4711);
-        assert_eq!(explain(&status), "Memory limit exceeded: 256MB");
     }
 
     #[test]

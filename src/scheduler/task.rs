@@ -447,8 +447,9 @@ impl Entry {
             | Outcome::Interrupted(_)
             | Outcome::Detached) => own,
         };
+        let notice = self.kill().is_none().then(|| message::remark(status)).flatten();
         let then = Then::End { outcome: self.outcome(own), is_confirmed: is_certain_end(status.state()) };
-        Step::Applied(Applied { is_news: true, notice: None, then })
+        Step::Applied(Applied { is_news: true, notice, then })
     }
 
     /// A kill's outcome needs no code; else the agent's own update will tell.
