@@ -34,14 +34,14 @@ use crate::job::Job;
 use crate::journal::{Journal, Note, Runs};
 use crate::local::{self, Cluster, LocalError};
 use crate::master::{self, AddressError, MasterAddress, Masters, Refusal, Subscription, chain, host_port};
-use crate::output::{BeforeFirstWrite, LAST_WORDS_LIMIT, Progress, STALL_LIMIT, Sink, Voice};
+use crate::output::{BeforeFirstWrite, LAST_WORDS_LIMIT, Progress, STALL_LIMIT, Sink, Voice, manners};
 use crate::scheduler::{Config, Effect, Input, Scheduler, Survey, Time};
 use crate::tail::{self, FileTailed, Outputs, Phase, Report, Tailed};
 use crate::update::Update;
 
 use calls::{Calls, Failure};
 pub use owned::{Owned, Purpose};
-pub(crate) use place::location;
+pub(crate) use place::{location, origin};
 pub use signals::{Received, Signals};
 
 /// How long the last calls (acknowledgement, TEARDOWN) may take once everything else is over.
@@ -360,6 +360,18 @@ impl Shell {
         let no_sink = |error| format!("cannot write the task's output: {error}");
         let stdout = Sink::stdout().map_err(no_sink)?.before_first_write(display.make_way(Stream::Stdout));
         let stderr = stderr.before_first_write(display.make_way(Stream::Stderr));
+        if job.output.output_dir.is_some()
+            && let Some(owned) = owned.as_ref().filter(|owned| owned.wants_output() && owned.past.offsets != [0, 0])
+        {
+            let run = owned.journal.run();
+            return Err(format!(
+                "cannot write --output-dir: output of run {run} was delivered before; get all of it with \
+                 `launch-container logs {run} --output-dir=DIR`"
+            ));
+        }
+        let [of_stdout, of_stderr] = manners(&job.output, &job.name)?;
+        stdout.adopt(of_stdout);
+        stderr.adopt(of_stderr);
         // Of a run that goes on, output may be wanted before any master answers.
         let is_master_tls = owned.is_some() && job.master.starts_with("https://");
         let mut from = [0, 0];
@@ -574,7 +586,7 @@ impl Shell {
         }
         if tailed.stdout.lost.is_none() && tailed.stderr.lost.is_none() && self.outcome.is_some() {
             let [stdout, stderr] = self.tail_from;
-            let all = |from: u64, file: &FileTailed| from + file.bytes_written + file.bytes_discarded;
+            let all = |from: u64, file: &FileTailed| from + file.bytes_written + file.bytes_discarded + file.bytes_cut;
             let (stdout, stderr) = (all(stdout, &tailed.stdout), all(stderr, &tailed.stderr));
             self.note(Note::Delivered { stdout, stderr });
         }
@@ -759,6 +771,8 @@ impl Shell {
             reports: sender,
             wants_pull_progress: !self.job.messages.is_quiet,
             from: self.tail_from,
+            // A custom executor's words are the task's.
+            cut: (!self.job.output.raw && self.job.task.info.executor.is_none()).then(|| origin(executor_id, offer)),
         };
         let following = Box::pin(tail::follow(
             self.clients.agents.clone(),

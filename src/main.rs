@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     match Role::from_args_and(std::env::args_os(), Settings::of_process) {
         Ok(Role::Launch(cli)) => launch(*cli),
         Ok(Role::Local(cli)) => keep_cluster(&cli),
-        Ok(Role::Run(cli)) => see_to_run(cli),
+        Ok(Role::Run(cli)) => see_to_run(*cli),
         Ok(Role::Containerizer(verb)) => containerize(verb),
         Ok(Role::Operator(question)) => answer_operator(&question),
         Ok(Role::Executor(arguments)) => execute(arguments),

@@ -15,6 +15,8 @@
 //! - **A reader that left** (EPIPE, or EIO from a terminal that hung up) does not end the task: whoever pipes into `head` wants fewer
 //!   lines, not a killed job, and the exit code must stay the task's. What follows is counted, not written: [`Trouble::ReaderLeft`].
 //! - **A failed write** (ENOSPC, ...) ends the writing for good, so that what is there is a whole prefix: [`Trouble::Failed`].
+//! - **What the user wants of a stream** ([`Manner`]) is done by that thread, behind the counting: a file beside gets the bytes as they are,
+//!   lines get their beginnings, whole lines wait for their end.
 //!
 //! Rust's own `Stdout` is not used: it looks for line ends in every buffer and fails on a non-blocking terminal.
 
@@ -30,7 +32,12 @@ use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::journal::Mark;
 
+mod dress;
+mod manner;
 mod writer;
+
+pub use dress::Shape;
+pub use manner::{Manner, manners};
 
 use writer::Writer;
 
@@ -65,6 +72,8 @@ pub struct Written {
 pub enum Trouble {
     /// The reading end was closed, or the terminal hung up.
     ReaderLeft,
+    /// Nobody wants the stream: `--no-stdout`, `--no-stderr`.
+    Unwanted,
     /// Writing failed: "cannot write stdout: No space left on device (os error 28)".
     Failed(String),
 }
@@ -105,7 +114,8 @@ impl Sink {
         let (queue, inbox) = mpsc::unbounded_channel();
         let state = Arc::new(State { name, ..State::default() });
         let is_terminal = rustix::termios::isatty(&fd);
-        let writer = Writer { fd, is_terminal, inbox, state: Arc::clone(&state), has_begun: false };
+        let writer =
+            Writer { fd, is_terminal, inbox, state: Arc::clone(&state), has_begun: false, dress: None, is_mute: false };
         std::thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(|| writer.run())?;
         Ok(Self { queue, room: Arc::new(Semaphore::new(PIECES)), before_first_write: None, state })
     }
@@ -136,6 +146,14 @@ impl Sink {
     /// From now on, what was delivered is noted there.
     pub fn note_in(&self, mark: Mark) {
         let _ = self.state.mark.set(mark);
+    }
+
+    /// From now on, the task's bytes are written in this manner. To be said before the first of them.
+    pub fn adopt(&self, manner: Manner) {
+        if manner.is_mute && manner.copy.is_none() {
+            let _ = self.state.trouble.set(Trouble::Unwanted);
+        }
+        let _ = self.state.manner.set(manner);
     }
 
     async fn send(&self, bytes: Bytes, end: Option<u64>) {
@@ -324,6 +342,7 @@ struct State {
     left_out: AtomicU64,
     trouble: OnceLock<Trouble>,
     mark: OnceLock<Mark>,
+    manner: OnceLock<Manner>,
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub enum Role {
     /// Keep an embedded cluster in the foreground.
     Local(LocalCli),
     /// See to a launch that is kept in a journal.
-    Run(RunCli),
+    Run(Box<RunCli>),
     /// One verb of the external containerizer, one of [`VERBS`]; the rest comes on stdin.
     Containerizer(&'static str),
     /// What a person asks the containerizer.
@@ -124,7 +124,9 @@ impl Role {
             Some(Program::Config) => Err(Stop::answer(settings::config(words, &settings()?)?)),
             Some(Program::Completions) => Err(completions(&words)),
             Some(Program::Man) => Err(man(&words)),
-            None if words.first().is_some_and(is_run_verb) => RunCli::parse_words(words).map(Self::Run),
+            None if words.first().is_some_and(is_run_verb) => {
+                RunCli::parse_words(words).map(|cli| Self::Run(Box::new(cli)))
+            }
             None => Cli::parse_with(words, &settings()?).map(|cli| Self::Launch(Box::new(cli))),
         }
     }

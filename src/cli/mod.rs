@@ -7,6 +7,7 @@ mod access;
 mod agent_url;
 mod docker;
 mod health;
+mod output;
 pub mod pages;
 mod run;
 mod usage;
@@ -31,6 +32,7 @@ pub(crate) use agent_url::bracketed;
 pub use agent_url::{AgentAddress, AgentUrl};
 pub use docker::DockerOptions;
 pub use health::Health;
+pub use output::OutputOptions;
 pub use run::{RUN_VERBS, RunCli, RunVerb, Which};
 pub use usage::Stop;
 pub(crate) use usage::complaint;
@@ -43,6 +45,7 @@ const RESOURCES: &str = "Resources";
 const CONTAINER: &str = "Container";
 const LIMITS: &str = "Time limits (plain numbers are seconds; units ms, s, m, h, d as in 1h30m; 0: no limit)";
 const RUNS: &str = "Runs and signals (see launch-container ps, attach, logs, wait, kill and inspect)";
+const OUTPUT: &str = "Output (of the task; without these its bytes as they are)";
 const MESSAGES: &str = "Messages (on stderr)";
 
 /// How the launcher tells what happens, on stderr.
@@ -329,6 +332,10 @@ pub struct Cli {
     /// Pass SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM and SIGWINCH on to the task, where this project's executor runs it
     #[arg(long, help_heading = RUNS)]
     pub signal_proxy: bool,
+
+    /// Where the task's output goes, and in which shape.
+    #[command(flatten)]
+    pub output: OutputOptions,
 
     /// Say nothing but why a launch failed
     #[arg(short, long, help_heading = MESSAGES)]

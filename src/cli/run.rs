@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use super::{AccessOptions, Format, Limit, Stop, values};
+use super::{AccessOptions, Format, Limit, OutputOptions, Stop, values};
 
 /// The first words that are about runs.
 pub const RUN_VERBS: [&str; 6] = ["ps", "attach", "logs", "wait", "kill", "inspect"];
@@ -61,6 +61,10 @@ pub struct Which {
     /// Pass SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM and SIGWINCH on to the task, where this project's executor runs it
     #[arg(long)]
     pub signal_proxy: bool,
+
+    /// Where the task's output goes, and in which shape.
+    #[command(flatten)]
+    pub output: OutputOptions,
 
     /// Say nothing but why it failed
     #[arg(short, long)]

@@ -5,7 +5,7 @@ use url::Url;
 
 use crate::cli::{AgentAddress, bracketed};
 use crate::job::Access;
-use crate::tail::Location;
+use crate::tail::{Location, Origin};
 
 /// Where agents listen unless the offer says otherwise.
 const DEFAULT_AGENT_PORT: i32 = 5051;
@@ -45,6 +45,11 @@ pub(crate) fn location(executor_id: &str, offer: &mesos::Offer, access: &Access,
         framework_id: offer.framework_id.value.clone(),
         executor_id: executor_id.to_owned(),
     }
+}
+
+/// Whom the lines name that Mesos' own executors write into the output of a task launched on this offer.
+pub(crate) fn origin(task_id: &str, offer: &mesos::Offer) -> Origin {
+    Origin { hostname: offer.hostname.clone(), agent_id: offer.agent_id.value.clone(), task_id: task_id.to_owned() }
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use proto::resources::Resources;
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::cli::{Cli, Format, Megabytes};
+use crate::cli::{Cli, Format, Megabytes, OutputOptions};
 use crate::scheduler;
 
 pub use access::Access;
@@ -57,6 +57,8 @@ pub struct Job {
     pub access: Access,
     /// How long to try for a master; `None`: for ever.
     pub connect_timeout: Option<Duration>,
+    /// Where the task's output goes, and in which shape.
+    pub output: OutputOptions,
     /// How to tell what happens.
     pub messages: Messages,
     /// `--run-id`, `--detach`: the launch is kept in a journal.
@@ -193,6 +195,7 @@ impl Job {
             task,
             master,
             connect_timeout: cli.connect_timeout.0,
+            output: cli.output,
             messages: Messages { format: cli.format, is_quiet: cli.quiet, verbosity: cli.verbose },
         })
     }

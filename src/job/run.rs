@@ -8,7 +8,7 @@ use proto::mesos::{Environment, TaskId, TaskInfo};
 use sha2::{Digest, Sha256};
 
 use super::{Access, Job, JobError, Messages};
-use crate::cli::{AccessOptions, Cli, Megabytes};
+use crate::cli::{AccessOptions, Cli, Megabytes, OutputOptions};
 use crate::journal::{Begin, RunId, RunIdError, VERSION};
 use crate::master;
 use crate::scheduler;
@@ -77,6 +77,7 @@ impl Job {
         access: &AccessOptions,
         connect_timeout: Option<Duration>,
         is_signal_proxy: bool,
+        output: OutputOptions,
         messages: Messages,
     ) -> Result<Self, JobError> {
         let master = match master {
@@ -106,6 +107,7 @@ impl Job {
             access: Access::new(access)?,
             master,
             connect_timeout,
+            output,
             messages,
             run: Some(Run { id: begin.run.clone(), is_detached: false }),
         })

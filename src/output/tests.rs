@@ -234,3 +234,123 @@ async fn own_words_that_fail_are_no_trouble_of_the_tasks_bytes() {
     sink.voice().say(b"x");
     assert_eq!(sink.flush().await, Written { written: 0, discarded: 0, trouble: None });
 }
+
+/// A sink with a manner, into a pipe whose other end is given, too.
+fn mannered(manner: Manner) -> (std::fs::File, Sink) {
+    let (reader, writer) = pipe();
+    let sink = Sink::new("stdout", writer).unwrap();
+    sink.adopt(manner);
+    (reader, sink)
+}
+
+fn copy_to(file: &std::fs::File) -> Option<(std::path::PathBuf, std::fs::File)> {
+    Some(("copy".into(), file.try_clone().unwrap()))
+}
+
+fn content(file: &mut std::fs::File) -> Vec<u8> {
+    let mut all = Vec::new();
+    file.rewind().unwrap();
+    file.read_to_end(&mut all).unwrap();
+    all
+}
+
+#[tokio::test]
+async fn lines_are_dressed_and_the_file_beside_is_exact() {
+    let mut file = tempfile::tempfile().unwrap();
+    let shape = Shape { has_time: false, tag: Some(b"web".to_vec()), is_whole_lines: true };
+    let (reader, sink) = mannered(Manner { shape, copy: copy_to(&file), ..Manner::default() });
+    for piece in [&b"a"[..], b"b\nc\nd", b"e"] {
+        sink.write(Bytes::from_static(piece)).await;
+    }
+    assert_eq!(sink.flush().await, Written { written: 7, discarded: 0, trouble: None });
+    drop(sink);
+    assert_eq!(read_to_end(reader).await, b"web\tab\nweb\tc\nweb\tde");
+    assert_eq!(content(&mut file), b"ab\nc\nde");
+}
+
+#[tokio::test]
+async fn a_time_stands_before_each_line() {
+    let shape = Shape { has_time: true, ..Shape::default() };
+    let (reader, sink) = mannered(Manner { shape, ..Manner::default() });
+    sink.write(Bytes::from_static(b"a\nb\n")).await;
+    sink.flush().await;
+    drop(sink);
+    let text = String::from_utf8(read_to_end(reader).await).unwrap();
+    let lines: Vec<(&str, &str)> = text.lines().map(|line| line.split_once(' ').unwrap()).collect();
+    assert_eq!(lines.iter().map(|line| line.1).collect::<Vec<_>>(), ["a", "b"]);
+    assert!(lines.iter().all(|line| humantime::parse_rfc3339(line.0).is_ok()), "{text}");
+}
+
+#[tokio::test]
+async fn a_reader_that_leaves_takes_nothing_from_the_file_beside() {
+    let mut file = tempfile::tempfile().unwrap();
+    for shape in [Shape::default(), Shape { is_whole_lines: true, ..Shape::default() }] {
+        file.set_len(0).unwrap();
+        file.rewind().unwrap();
+        let (reader, sink) = mannered(Manner { shape, copy: copy_to(&file), ..Manner::default() });
+        drop(reader);
+        let bytes = noise(1 << 20);
+        for piece in bytes.chunks(100_000) {
+            sink.write(bytes.slice_ref(piece)).await;
+        }
+        assert_eq!(sink.flush().await, Written { written: 1 << 20, discarded: 0, trouble: None });
+        assert!(content(&mut file) == bytes);
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_wants_is_not_fetched_unless_a_file_takes_it() {
+    let (reader, sink) = mannered(Manner { is_mute: true, ..Manner::default() });
+    assert_eq!(sink.trouble(), Some(Trouble::Unwanted));
+    sink.write(Bytes::from_static(b"abc")).await;
+    // Our own words have nothing to do with it.
+    sink.voice().say(b"[own]");
+    assert_eq!(sink.flush().await, Written { written: 0, discarded: 3, trouble: Some(Trouble::Unwanted) });
+    drop(sink);
+    assert_eq!(read_to_end(reader).await, b"[own]");
+
+    let mut file = tempfile::tempfile().unwrap();
+    let (reader, sink) = mannered(Manner { is_mute: true, copy: copy_to(&file), ..Manner::default() });
+    sink.write(Bytes::from_static(b"abc")).await;
+    assert_eq!(sink.flush().await, Written { written: 3, discarded: 0, trouble: None });
+    drop(sink);
+    assert_eq!((read_to_end(reader).await, content(&mut file)), (vec![], b"abc".to_vec()));
+}
+
+#[tokio::test]
+async fn a_full_disk_beside_is_said() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let (_reader, sink) = mannered(Manner { copy: Some(("out/stdout".into(), full)), ..Manner::default() });
+    sink.write(Bytes::from_static(b"abc")).await;
+    let written = sink.flush().await;
+    assert_eq!((written.written, written.discarded), (0, 3));
+    let Some(Trouble::Failed(why)) = written.trouble else { panic!("{:?}", written.trouble) };
+    assert!(why.starts_with("cannot write \"out/stdout\": No space left on device"), "{why}");
+}
+
+#[tokio::test]
+async fn whole_lines_of_two_streams_to_one_place_do_not_mix() {
+    let (reader, writer) = pipe();
+    let turn = Arc::<std::sync::Mutex<()>>::default();
+    let line = |letter: u8| [vec![letter; 9_999], vec![b'\n']].concat();
+    let reading = tokio::spawn(read_to_end(reader));
+    let writing = [b'a', b'b'].map(|letter| {
+        let sink = Sink::new("stdout", writer.try_clone().unwrap()).unwrap();
+        let shape = Shape { is_whole_lines: true, ..Shape::default() };
+        sink.adopt(Manner { shape, turn: Some(turn.clone()), ..Manner::default() });
+        let text = Bytes::from(line(letter).repeat(100));
+        tokio::spawn(async move {
+            for piece in text.chunks(777) {
+                sink.write(text.slice_ref(piece)).await;
+            }
+            sink.flush().await
+        })
+    });
+    for writing in writing {
+        assert_eq!(writing.await.unwrap().written, 1_000_000);
+    }
+    drop(writer);
+    let all = reading.await.unwrap();
+    assert_eq!(all.len(), 2_000_000);
+    assert!(all.split_inclusive(|&byte| byte == b'\n').all(|got| got == line(got[0])), "a line of both");
+}

@@ -7,11 +7,11 @@ use tokio::sync::{mpsc, watch};
 use super::text;
 use crate::cli::Which;
 use crate::exit;
-use crate::framework::location;
+use crate::framework::{location, origin};
 use crate::job::Access;
 use crate::journal::{Journal, Runs};
 use crate::master::chain;
-use crate::output::Sink;
+use crate::output::{Sink, manners};
 use crate::tail::{self, FileTailed, Outputs, Phase};
 
 pub(super) async fn logs(runs: &Runs, which: Which, stderr: Sink) -> Result<u8, String> {
@@ -23,12 +23,17 @@ pub(super) async fn logs(runs: &Runs, which: Which, stderr: Sink) -> Result<u8, 
     let record = past.end().and_then(|_| past.task_record());
     let (stdout_bytes, stderr_bytes) = record.map_or((None, None), |record| (record.stdout_bytes, record.stderr_bytes));
     let no_sink = |error| format!("cannot write the output of run {run}: {error}");
+    let stdout = Sink::stdout().map_err(no_sink)?;
+    let [of_stdout, of_stderr] = manners(&which.output, &past.begin.name)?;
+    stdout.adopt(of_stdout);
+    stderr.adopt(of_stderr);
     let outputs = Outputs {
-        stdout: Sink::stdout().map_err(no_sink)?,
+        stdout,
         stderr,
         reports: mpsc::unbounded_channel().0,
         wants_pull_progress: false,
         from: [0, 0],
+        cut: (!which.output.raw).then(|| origin(task_id, offer)),
     };
     let access = Access::new(&which.access).map_err(|error| error.to_string())?;
     let client = Client::new(access.to_agents()).map_err(|error| chain(&error))?;

@@ -55,6 +55,7 @@ fn job(begin: &Begin, which: &Which, stderr: &Sink) -> Result<(Job, Display), Jo
         &which.access,
         which.connect_timeout.0,
         which.signal_proxy,
+        which.output.clone(),
         messages,
     )?;
     let display = Display::new(&job, Stderr::of_process(stderr.voice()), SystemTime::now());

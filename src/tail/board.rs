@@ -41,6 +41,8 @@ struct File {
     cursor: Cursor,
     /// Bytes given to the sink or passed over.
     fetched: u64,
+    /// Bytes that were fetched and are for nobody.
+    cut: u64,
     /// Why it was given up.
     given_up: Option<String>,
 }
@@ -67,7 +69,7 @@ pub(super) enum Verdict {
 
 impl Board {
     pub(super) fn new(reports: mpsc::UnboundedSender<Report>, from: [u64; 2]) -> Self {
-        let files = from.map(|offset| File { cursor: Cursor::at(offset), fetched: 0, given_up: None });
+        let files = from.map(|offset| File { cursor: Cursor::at(offset), fetched: 0, cut: 0, given_up: None });
         let state = State { directory: None, files, ended: None, outages_told: 0 };
         Self { began: Instant::now(), state: Mutex::new(state), news: watch::Sender::new(()), reports }
     }
@@ -177,6 +179,13 @@ impl Board {
         count
     }
 
+    /// So many of the fetched bytes are not given to the sink.
+    pub(super) fn cut(&self, stream: Stream, count: u64) {
+        let file = &mut self.state().files[stream as usize];
+        file.fetched = file.fetched.saturating_sub(count);
+        file.cut += count;
+    }
+
     /// The terminal update was seen.
     pub(super) fn ended(&self, recorded: [Option<u64>; 2]) {
         let mut state = self.state();
@@ -252,7 +261,7 @@ impl Board {
             Some(Trouble::Failed(why)) => {
                 (0, Some(Lost { bytes: Some(done.discarded + missing.unwrap_or(0)), why: why.clone() }))
             }
-            Some(Trouble::ReaderLeft) => (done.discarded, None),
+            Some(Trouble::ReaderLeft | Trouble::Unwanted) => (done.discarded, None),
             None => {
                 // Fetched, but the sink still has it: nobody waited.
                 let pending = file.fetched.saturating_sub(done.written + done.discarded);
@@ -263,7 +272,7 @@ impl Board {
                 (done.discarded, lost)
             }
         };
-        FileTailed { bytes_written: done.written, bytes_discarded, lost }
+        FileTailed { bytes_written: done.written, bytes_discarded, bytes_cut: file.cut, lost }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

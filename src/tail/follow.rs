@@ -1,5 +1,6 @@
 //! The shell around [`Cursor`](super::cursor::Cursor): asks the agent for bytes and fills the sinks.
 
+use bytes::Bytes;
 use proto::http::Client;
 use tokio::sync::watch;
 
@@ -8,6 +9,7 @@ use super::board::{Board, Task, Verdict};
 use super::cursor::Place;
 use super::look_out::LookOut;
 use super::pace::{FaultKind, SLOW};
+use super::preamble::Preamble;
 use super::{Location, Outputs, Phase, Stream, Tailed};
 use crate::output::{Sink, Written};
 
@@ -18,15 +20,20 @@ use crate::output::{Sink, Written};
 /// reader of our own streams who stalls is waited for. Dropping the future is safe; the sinks then still write what they
 /// have. Memory: about 3 MB at most, with both sinks full.
 pub async fn follow(client: Client, location: Location, outputs: Outputs, control: watch::Receiver<Phase>) -> Tailed {
-    let Outputs { stdout, stderr, reports, wants_pull_progress, from } = outputs;
+    let Outputs { stdout, stderr, reports, wants_pull_progress, from, cut } = outputs;
     let agent = Agent::new(client, &location);
     let board = Board::new(reports, from);
     let sinks = [stdout, stderr];
     let before = [sinks[0].written(), sinks[1].written()];
     let work = async {
         let look_out = LookOut::new(&agent, &board, &location, wants_pull_progress);
-        let [stdout, stderr] = Stream::ALL
-            .map(|stream| Follower { agent: &agent, board: &board, sink: &sinks[stream as usize], stream }.run());
+        let [stdout, stderr] = Stream::ALL.map(|stream| {
+            let preamble = match &cut {
+                Some(origin) if from[stream as usize] == 0 => Preamble::new(stream, origin),
+                _ => Preamble::none(),
+            };
+            Follower { agent: &agent, board: &board, sink: &sinks[stream as usize], stream, preamble }.run()
+        });
         tokio::join!(look_out.run(control.clone()), stdout, stderr);
         tokio::join!(sinks[0].flush(), sinks[1].flush());
     };
@@ -70,10 +77,11 @@ struct Follower<'a> {
     board: &'a Board,
     sink: &'a Sink,
     stream: Stream,
+    preamble: Preamble,
 }
 
 impl Follower<'_> {
-    async fn run(self) {
+    async fn run(mut self) {
         let Self { board, stream, .. } = self;
         let mut news = board.news();
         let mut outage = None;
@@ -83,7 +91,10 @@ impl Follower<'_> {
             }
             let before = board.place(stream);
             let fetched = match board.task(stream) {
-                Task::Over => return,
+                Task::Over => {
+                    let held = self.preamble.end();
+                    return self.sink.write_until(held, before.offset).await;
+                }
                 Task::Wait => {
                     news.changed().await.expect("the board outlives its followers");
                     continue;
@@ -108,15 +119,22 @@ impl Follower<'_> {
         }
     }
 
-    async fn read(&self, path: &[u8], place: Place) -> Result<(), Fault> {
+    async fn read(&mut self, path: &[u8], place: Place) -> Result<(), Fault> {
         let read = self.agent.read(path, place.offset).await?;
         if let Some(data) = self.board.answered(self.stream, place, read)? {
-            self.sink.write_until(data, self.board.place(self.stream).offset).await;
+            self.pass(data).await;
         }
         Ok(())
     }
 
-    async fn download(&self, path: &[u8], place: Place) -> Result<(), Fault> {
+    /// Gives the sink what is the task's of the next bytes.
+    async fn pass(&mut self, bytes: Bytes) {
+        let passed = self.preamble.pass(bytes);
+        self.board.cut(self.stream, passed.cut);
+        self.sink.write_until(passed.bytes, self.board.place(self.stream).offset).await;
+    }
+
+    async fn download(&mut self, path: &[u8], place: Place) -> Result<(), Fault> {
         let result = self.download_rest(path, place).await;
         self.board.download_ended(self.stream, place);
         match result {
@@ -129,12 +147,12 @@ impl Follower<'_> {
         }
     }
 
-    async fn download_rest(&self, path: &[u8], place: Place) -> Result<(), Fault> {
+    async fn download_rest(&mut self, path: &[u8], place: Place) -> Result<(), Fault> {
         let mut body = self.agent.download(path).await?;
         let mut position = 0;
         while let Some(chunk) = body.chunk().await? {
             let Some(new) = self.board.downloaded(self.stream, place, &mut position, chunk) else { break };
-            self.sink.write_until(new, self.board.place(self.stream).offset).await;
+            self.pass(new).await;
             if self.sink.trouble().is_some() {
                 break;
             }

@@ -13,6 +13,7 @@
 //! - **Finding output** is one listing per look, whose rhythm and promises are in `pace`. A look is also what sees an outage end.
 //! - **Reading** begins at the first byte that is missing, always (`cursor`); each file is read by itself, so a reader of our stdout
 //!   who stalls does not hold stderr up. Nothing is fetched before the [`Sink`] has taken what was fetched before it.
+//! - **Lines of Mesos' own executors** at a file's beginning are cut (`preamble`).
 //! - **The end.** After the terminal update both files are read to the sizes that our executor recorded, with no listing and no
 //!   pause; without a record (or when it is proved wrong) to the sizes of two listings half a second apart, because the last
 //!   bytes may follow the update.
@@ -33,6 +34,7 @@ mod follow;
 mod locate;
 mod look_out;
 mod pace;
+mod preamble;
 #[cfg(test)]
 mod tests;
 
@@ -43,6 +45,7 @@ use url::Url;
 use crate::output::Sink;
 
 pub use follow::follow;
+pub use preamble::Origin;
 
 /// Where a sandbox is served, and under which names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +97,8 @@ pub struct Outputs {
     pub wants_pull_progress: bool,
     /// Where to begin in stdout and stderr: what is before was delivered by another process.
     pub from: [u64; 2],
+    /// Whose first lines are to be cut; `None` for all bytes. Nothing is cut behind the beginning of a file.
+    pub cut: Option<Origin>,
 }
 
 /// What the tail tells while it follows.
@@ -121,6 +126,8 @@ pub struct FileTailed {
     pub bytes_written: u64,
     /// Bytes that nobody wanted, because the reader of our own stream had left; not an error.
     pub bytes_discarded: u64,
+    /// Bytes at the file's beginning that were the executor's, not the task's.
+    pub bytes_cut: u64,
     /// What could not be read or written.
     pub lost: Option<Lost>,
 }

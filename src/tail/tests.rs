@@ -81,7 +81,25 @@ impl Rig {
         Self::with(agent, location, true)
     }
 
+    /// The first lines of an executor of Mesos' own on host H are cut, of output that begins there.
+    async fn cutting(mesos: Mesos, from: [u64; 2]) -> Self {
+        let agent = FakeAgent::start(mesos).await;
+        let location = agent.location();
+        let origin = Origin { hostname: "H".to_owned(), agent_id: "A".to_owned(), task_id: "E".to_owned() };
+        Self::of(agent, location, true, from, Some(origin))
+    }
+
     fn with(agent: FakeAgent, location: Location, wants_pull_progress: bool) -> Self {
+        Self::of(agent, location, wants_pull_progress, [0, 0], None)
+    }
+
+    fn of(
+        agent: FakeAgent,
+        location: Location,
+        wants_pull_progress: bool,
+        from: [u64; 2],
+        cut: Option<Origin>,
+    ) -> Self {
         let (clock, is_over) = std::sync::mpsc::channel::<()>();
         tokio::task::spawn_blocking(move || is_over.recv());
         let (stdout, stdout_sink) = Reader::pair("stdout");
@@ -90,7 +108,7 @@ impl Rig {
         let (control, phases) = watch::channel(Phase::Waiting);
         let sinks = [stdout_sink.clone(), stderr_sink.clone()];
         let outputs =
-            Outputs { stdout: stdout_sink, stderr: stderr_sink, reports: report, wants_pull_progress, from: [0, 0] };
+            Outputs { stdout: stdout_sink, stderr: stderr_sink, reports: report, wants_pull_progress, from, cut };
         let client = Client::new(ClientOptions::default()).unwrap();
         let tailing = tokio::spawn(follow(client, location, outputs, phases));
         Self { agent, control, reports, stdout, stderr, sinks, tailing, _clock: clock }
@@ -269,6 +287,51 @@ async fn recorded_sizes_are_read_with_one_request_each_and_no_pause() {
     assert_eq!(routes(&done.requests), ["/files/browse latest", "/files/read stdout"]);
     assert!(done.took == Duration::ZERO, "{:?}", done.took);
     assert_eq!(done.tailed.stdout, FileTailed { bytes_written: 13, ..FileTailed::default() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn lines_of_mesos_own_executors_are_cut_and_counted() {
+    let stdout = "Registered docker executor on H\nStarting task E\n";
+    let stderr = "I0508 18:48:06.216948  7130 exec.cpp:143] Version: 0.28.1\n\
+                  I0508 18:48:06.221783  7137 exec.cpp:217] Executor registered on slave A\n";
+    for mesos in Mesos::ALL {
+        let rig = Rig::cutting(mesos, [0, 0]).await;
+        rig.enter(Phase::Running).await;
+        // It comes in two pieces, as it may.
+        rig.agent.append("stdout", &stdout.as_bytes()[..20]);
+        rig.pass(Duration::from_millis(150)).await;
+        rig.agent.append("stdout", &stdout.as_bytes()[20..]);
+        rig.agent.append("stderr", stderr.as_bytes());
+        rig.pass(Duration::from_millis(150)).await;
+        let bytes = noise(100_000);
+        rig.agent.append("stdout", &bytes);
+        rig.end(None, None).await;
+        let done = rig.finish().await;
+        assert!(done.stdout == bytes && done.stderr.is_empty(), "{mesos:?}");
+        assert_eq!(done.lost(), (None, None), "{mesos:?}");
+        assert_eq!((done.tailed.stdout.bytes_written, done.tailed.stdout.bytes_cut), (100_000, stdout.len() as u64));
+        assert_eq!((done.tailed.stderr.bytes_written, done.tailed.stderr.bytes_cut), (0, stderr.len() as u64));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_only_begins_like_such_lines_comes_out_in_the_end() {
+    let rig = Rig::cutting(Mesos::V1_11, [0, 0]).await;
+    rig.agent.append("stdout", b"Registered docker executor on H\nStarting");
+    rig.end(None, None).await;
+    let done = rig.finish().await;
+    assert_eq!(done.stdout, b"Registered docker executor on H\nStarting");
+    assert_eq!((done.lost(), done.tailed.stdout.bytes_cut), ((None, None), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_cut_of_output_that_goes_on() {
+    let text = b"x\nRegistered docker executor on H\nStarting task E\n";
+    let rig = Rig::cutting(Mesos::V1_11, [2, 0]).await;
+    rig.agent.append("stdout", text);
+    rig.end(None, None).await;
+    let done = rig.finish().await;
+    assert_eq!((done.stdout, done.tailed.stdout.bytes_cut), (text[2..].to_vec(), 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -595,7 +658,7 @@ async fn reader_that_leaves_ends_the_fetching_and_its_bytes_are_counted() {
         FileTailed {
             bytes_written: done.tailed.stdout.bytes_written,
             bytes_discarded: size - done.tailed.stdout.bytes_written,
-            lost: None
+            ..FileTailed::default()
         }
     );
 }

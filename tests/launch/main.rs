@@ -8,6 +8,7 @@ mod exit;
 mod failures;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod manners;
 mod messages;
 mod output;
 mod runs;
