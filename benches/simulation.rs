@@ -45,6 +45,7 @@ struct Cluster {
     to_master: VecDeque<master::Input>,
     starting: VecDeque<(Time, TaskStatus)>,
     running: VecDeque<(Time, TaskStatus)>,
+    of_master: Vec<master::Effect>,
     framework_id: String,
     uuids: u128,
     ended: u32,
@@ -83,6 +84,7 @@ impl Cluster {
             to_master: VecDeque::new(),
             starting: VecDeque::new(),
             running: VecDeque::new(),
+            of_master: Vec::new(),
             framework_id: String::new(),
             uuids: 0,
             ended: 0,
@@ -177,7 +179,9 @@ impl Cluster {
     }
 
     fn master_takes(&mut self, input: master::Input) {
-        for effect in self.master.handle(self.now, input) {
+        let mut effects = std::mem::take(&mut self.of_master);
+        self.master.handle_into(self.now, input, &mut effects);
+        for effect in effects.drain(..) {
             match effect {
                 master::Effect::Event { event, .. } => self.to_scheduler.push_back(Input::Event(event)),
                 master::Effect::CloseStream { .. } => {
@@ -186,7 +190,7 @@ impl Cluster {
                 }
                 master::Effect::RunTask { framework, task, .. } => {
                     if self.framework_id.is_empty() {
-                        self.framework_id = framework.id.map(|id| id.value).unwrap_or_default();
+                        self.framework_id = framework.id.as_ref().map(|id| id.value.clone()).unwrap_or_default();
                     }
                     let status = TaskStatus {
                         task_id: task.task_id,
@@ -200,6 +204,7 @@ impl Cluster {
                 _ => {}
             }
         }
+        self.of_master = effects;
     }
 }
 

@@ -10,6 +10,7 @@
 //!                                  |-> display: Update stream -> one terminal line, plain lines or json
 //!                                  `-> exit: outcome -> exit code
 //! runs: ps, attach, logs, wait, kill, inspect: what can be done with a launch that has a journal
+//! hash: maps by ids, for scheduler and local
 //! cidfile: the engine's id of the container in a file; dry_run: what would be launched
 //! credentials: secrets from files, for Job and for local; advice: what to do when a master or agent refuses
 //! local: --master=local: master (PURE) + agent + HTTP face, reached over loopback like any other master
@@ -25,6 +26,7 @@ pub mod display;
 pub mod dry_run;
 pub mod exit;
 pub mod framework;
+pub(crate) mod hash;
 pub mod job;
 pub mod journal;
 pub mod local;

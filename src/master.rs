@@ -393,11 +393,7 @@ mod tests {
     }
 
     fn subscribe_call() -> Call {
-        Call {
-            r#type: Some(call::Type::Subscribe.into()),
-            subscribe: Some(call::Subscribe::default()),
-            ..Call::default()
-        }
+        Call { r#type: Some(call::Type::Subscribe.into()), subscribe: Some(Box::default()), ..Call::default() }
     }
 
     #[tokio::test]

@@ -272,7 +272,7 @@ mod tests {
                 environment: Some(mesos::Environment { variables: vec![variable("A", "task"), variable("B", "task")] }),
                 ..CommandInfo::default()
             }),
-            container: Some(ContainerInfo { docker: Some(docker), ..ContainerInfo::default() }),
+            container: Some(ContainerInfo { docker: Some(docker), ..ContainerInfo::default() }.into()),
             resources: vec![Resource {
                 name: "cpus".to_owned(),
                 scalar: Some(mesos::value::Scalar { value: 0.5 }),

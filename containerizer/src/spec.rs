@@ -341,8 +341,8 @@ impl<'a> Run<'a> {
             None => (executor_command, &executor.ok_or(SpecError::NoCommand)?.resources),
         };
         let command = command.ok_or(SpecError::NoCommand)?;
-        let executor_container = executor.and_then(|executor| executor.container.as_ref());
-        let container = task.and_then(|task| task.container.as_ref()).or(executor_container);
+        let executor_container = executor.and_then(|executor| executor.container.as_deref());
+        let container = task.and_then(|task| task.container.as_deref()).or(executor_container);
         let early = command.container.as_ref().or(executor_command.and_then(|command| command.container.as_ref()));
         Ok(Self {
             is_custom_executor: task.is_none(),

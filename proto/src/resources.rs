@@ -104,7 +104,7 @@ impl Resources {
 
     /// Each name is met by the first kind that has enough of it.
     fn pick_of(&self, need: &Self, kinds: &[fn(&Resource) -> bool]) -> Result<Self, Vec<Shortfall>> {
-        let mut picked = Vec::new();
+        let mut picked = Vec::with_capacity(need.0.len());
         let mut shortfalls = Vec::new();
         for (index, wanted) in need.0.iter().enumerate() {
             if need.0[..index].iter().any(|earlier| same_kind(earlier, wanted)) {
@@ -183,6 +183,9 @@ impl Resources {
 
 impl AddAssign<&Self> for Resources {
     fn add_assign(&mut self, other: &Self) {
+        if self.0.is_empty() {
+            return self.0.clone_from(&other.0);
+        }
         for resource in &other.0 {
             if !self.merge(resource) {
                 self.0.push(resource.clone());
@@ -210,7 +213,8 @@ impl Eq for Resources {}
 
 impl FromIterator<Resource> for Resources {
     fn from_iter<I: IntoIterator<Item = Resource>>(resources: I) -> Self {
-        let mut all = Self::new();
+        let resources = resources.into_iter();
+        let mut all = Self(Vec::with_capacity(resources.size_hint().0));
         for mut resource in resources {
             amount::normalize(&mut resource);
             if !Amount::of(&resource).is_empty() && !all.merge(&resource) {
@@ -222,8 +226,15 @@ impl FromIterator<Resource> for Resources {
 }
 
 impl From<Vec<Resource>> for Resources {
-    fn from(resources: Vec<Resource>) -> Self {
-        resources.into_iter().collect()
+    /// Most lists are as they should be, and stay where they are.
+    fn from(mut resources: Vec<Resource>) -> Self {
+        resources.iter_mut().for_each(amount::normalize);
+        resources.retain(|resource| !Amount::of(resource).is_empty());
+        let has_same = |(index, later): (usize, &Resource)| {
+            !is_thing(later)
+                && resources[..index].iter().any(|earlier| !is_thing(earlier) && same_terms(earlier, later))
+        };
+        if resources.iter().enumerate().any(has_same) { resources.into_iter().collect() } else { Self(resources) }
     }
 }
 
@@ -325,7 +336,7 @@ mod tests {
     fn volume(id: &str, size: u32) -> Resource {
         changed(&format!("disk(web):{size}"), |disk| {
             let persistence = Some(disk_info::Persistence { id: id.into(), principal: None });
-            disk.disk = Some(DiskInfo { persistence, ..Default::default() });
+            disk.disk = Some(DiskInfo { persistence, ..Default::default() }.into());
         })
     }
 
@@ -409,7 +420,7 @@ mod tests {
     fn what_is_picked_keeps_the_terms_of_the_offer() {
         let offered = changed("cpus(web):4", |cpus| {
             cpus.allocation_info = Some(AllocationInfo { role: Some("web".into()) });
-            cpus.reservation = Some(ReservationInfo { principal: Some("ops".into()), ..Default::default() });
+            cpus.reservation = Some(ReservationInfo { principal: Some("ops".into()), ..Default::default() }.into());
         });
         let picked = Resources::from(vec![offered.clone()]).pick(&resources("cpus:1")).unwrap();
         let expected = Resource { scalar: Some(crate::mesos::value::Scalar { value: 1.0 }), ..offered };
@@ -436,7 +447,7 @@ mod tests {
                 volume("a", 100),
                 changed("disk:100", |disk| {
                     let source = Some(disk_info::Source { r#type: source::Type::Path as i32, ..Default::default() });
-                    disk.disk = Some(DiskInfo { source, ..Default::default() });
+                    disk.disk = Some(DiskInfo { source, ..Default::default() }.into());
                 }),
             ],
         );

@@ -65,10 +65,10 @@ pub(super) fn info(cli: &Cli, name: &str, surroundings: &Surroundings<'_>) -> Re
         agent_id: AgentId::default(),
         resources: resources(cli)?,
         command: Some(command(cli, surroundings)?),
-        container: container::info(cli)?,
+        container: container::info(cli)?.map(Box::new),
         kill_policy: Some(KillPolicy { grace_period: Some(nanoseconds(cli.kill_grace)) }),
         labels: Some(Labels { labels: labels(cli, surroundings)? }),
-        health_check: super::health::check(&cli.health)?,
+        health_check: super::health::check(&cli.health)?.map(Box::new),
         ..Default::default()
     })
 }

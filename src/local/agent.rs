@@ -20,6 +20,7 @@
 mod executor;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::executor::{Call, Event, call, event};
@@ -70,7 +71,7 @@ pub(super) struct Config {
 #[derive(Debug)]
 pub(super) enum Input {
     /// The master's: run this task.
-    RunTask { framework: Box<mesos::FrameworkInfo>, task: Box<mesos::TaskInfo> },
+    RunTask { framework: Arc<mesos::FrameworkInfo>, task: Box<mesos::TaskInfo> },
     /// The master's: end this task.
     KillTask { framework_id: String, task_id: String, kill_policy: Option<mesos::KillPolicy> },
     /// The master's: the scheduler has this update.
@@ -161,7 +162,7 @@ impl Agent {
     pub(super) fn handle(&mut self, now: Duration, input: Input) -> Vec<Effect> {
         let mut turn = Turn { agent: self, now, effects: Vec::new() };
         match input {
-            Input::RunTask { framework, task } => turn.run_task(*framework, *task),
+            Input::RunTask { framework, task } => turn.run_task(&framework, *task),
             Input::KillTask { framework_id, task_id, kill_policy } => {
                 turn.kill_task(&framework_id, &task_id, kill_policy);
             }
@@ -259,12 +260,12 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    fn run_task(&mut self, info: mesos::FrameworkInfo, task: mesos::TaskInfo) {
+    fn run_task(&mut self, info: &mesos::FrameworkInfo, task: mesos::TaskInfo) {
         let framework_id = info.id.clone().unwrap_or_default().value;
         if self.agent.is_shutting_down {
             return;
         }
-        let info = mesos::FrameworkInfo { checkpoint: Some(false), ..info };
+        let info = mesos::FrameworkInfo { checkpoint: Some(false), ..info.clone() };
         let container_id = self.new_uuid().hyphenated().to_string();
         let config = &self.agent.config;
         let framework = self.agent.frameworks.entry(framework_id.clone()).or_insert_with(|| Framework {
@@ -294,7 +295,7 @@ impl Turn<'_> {
         }
         let is_command = task.executor.is_none();
         let executor_info = match &task.executor {
-            Some(executor) => executor.clone(),
+            Some(executor) => executor.as_ref().clone(),
             None => config.command_executor(&framework_id, &task),
         };
         let command = task.command.as_ref().or_else(|| task.executor.as_ref().and_then(|it| it.command.as_ref()));

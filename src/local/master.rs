@@ -24,14 +24,17 @@ mod framework;
 mod subscription;
 mod validation;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::resources::Resources;
 use proto::scheduler::event;
 use proto::{mesos, scheduler};
+
+use crate::hash::HashMap;
 
 pub(in crate::local) use allocator::{AgentKey, FrameworkKey};
 use allocator::{Allocator, Grant};
@@ -177,7 +180,7 @@ pub enum Effect {
         /// Where.
         agent_id: String,
         /// Whose, with the id.
-        framework: Box<mesos::FrameworkInfo>,
+        framework: Arc<mesos::FrameworkInfo>,
         /// With `executor.framework_id` filled in.
         task: Box<mesos::TaskInfo>,
     },
@@ -265,10 +268,10 @@ impl Master {
         Self {
             config,
             agents: BTreeMap::new(),
-            agent_keys: HashMap::new(),
+            agent_keys: HashMap::default(),
             frameworks: BTreeMap::new(),
-            framework_keys: HashMap::new(),
-            streams: HashMap::new(),
+            framework_keys: HashMap::default(),
+            streams: HashMap::default(),
             removed: HashSet::new(),
             completed: VecDeque::new(),
             allocator: Allocator::default(),
@@ -279,7 +282,14 @@ impl Master {
 
     /// Takes one input; what must be done comes back in order. `now` never goes backwards.
     pub fn handle(&mut self, now: Time, input: Input) -> Vec<Effect> {
-        let mut turn = Turn { master: self, now, effects: Vec::new() };
+        let mut effects = Vec::new();
+        self.handle_into(now, input, &mut effects);
+        effects
+    }
+
+    /// As `handle`, appending to the caller's effects.
+    pub fn handle_into(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
+        let mut turn = Turn { master: self, now, effects };
         match input {
             Input::Subscribe { stream, call } => turn.subscribe(stream, *call),
             Input::Call { stream, call } => turn.call(stream, call),
@@ -298,7 +308,6 @@ impl Master {
         turn.remove_overdue_frameworks();
         turn.send_heartbeats();
         turn.send_offers();
-        turn.effects
     }
 
     /// When to call `handle` with `Tick` at the latest; `None`: nothing is due.
@@ -336,16 +345,18 @@ impl Master {
 struct Turn<'a> {
     master: &'a mut Master,
     now: Time,
-    effects: Vec<Effect>,
+    effects: &'a mut Vec<Effect>,
 }
 
 impl Turn<'_> {
     fn send_offers(&mut self) {
         let mut offers: BTreeMap<FrameworkKey, Vec<mesos::Offer>> = BTreeMap::new();
-        for grant in self.master.allocator.allocate(self.now) {
+        let grants = self.master.allocator.allocate(self.now);
+        let count = grants.len();
+        for grant in grants {
             let framework = grant.framework;
             if let Some(offer) = self.master.describe_offer(grant) {
-                offers.entry(framework).or_default().push(offer);
+                offers.entry(framework).or_insert_with(|| Vec::with_capacity(count)).push(offer);
             }
         }
         for (key, offers) in offers {

@@ -261,7 +261,7 @@ fn task_entry(task: &Task, framework_id: &str) -> Value {
         entry["labels"] = json!(label_entries(labels));
     }
     if let Some(container) = &extras.container {
-        entry["container"] = message(container);
+        entry["container"] = message(container.as_ref());
     }
     if let Some(discovery) = &extras.discovery {
         entry["discovery"] = message(discovery);

@@ -54,8 +54,6 @@ pub(super) fn fit(mut call: Call, version: Option<Version>) -> Call {
 
 #[cfg(test)]
 mod tests {
-    use proto::scheduler::call;
-
     use super::*;
 
     #[test]
@@ -69,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_capability_is_only_told_to_a_master_that_knows_it() {
-        let mut call = Call { subscribe: Some(call::Subscribe::default()), ..Call::default() };
+        let mut call = Call { subscribe: Some(Box::default()), ..Call::default() };
         if let Some(subscribe) = &mut call.subscribe {
             for capability in [capability::Type::TaskKillingState, capability::Type::PartitionAware] {
                 subscribe

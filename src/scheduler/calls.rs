@@ -15,7 +15,7 @@ pub(super) fn subscribe(framework: &FrameworkInfo, framework_id: Option<&Framewo
     Call {
         framework_id: framework_id.cloned(),
         r#type: Some(call::Type::Subscribe.into()),
-        subscribe: Some(call::Subscribe { framework_info, suppressed_roles: Vec::new() }),
+        subscribe: Some(Box::new(call::Subscribe { framework_info, suppressed_roles: Vec::new() })),
         ..Call::default()
     }
 }

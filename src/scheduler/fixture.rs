@@ -138,7 +138,7 @@ impl Bench {
         };
         self.event(Event {
             r#type: Some(event::Type::Subscribed.into()),
-            subscribed: Some(subscribed),
+            subscribed: Some(subscribed.into()),
             ..Event::default()
         })
     }

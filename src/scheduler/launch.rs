@@ -1,6 +1,7 @@
 //! From `Add` to ACCEPT: which offer a task gets, and what the user is told while there is none.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use proto::mesos::{Attribute, Offer, OfferId, TaskInfo};
 use proto::resources::Resources;
@@ -55,7 +56,9 @@ impl Scheduler {
     pub(super) fn offers(&mut self, now: Time, mut offers: Vec<Offer>, effects: &mut Vec<Effect>) {
         self.flow.offered(now);
         // The best first; those that are alike as they came.
-        offers.sort_by_cached_key(|offer| Reverse(self.queue.score(&Agent::of(offer))));
+        if offers.len() > 1 {
+            offers.sort_by_cached_key(|offer| Reverse(self.queue.score(&Agent::of(offer))));
+        }
         let mut declined = Vec::new();
         for offer in offers {
             self.saw_agent(&offer.agent_id.value);
@@ -72,6 +75,7 @@ impl Scheduler {
             return Some(offer.id);
         }
         let mut rest = Resources::from(std::mem::take(&mut offer.resources));
+        let offer = Arc::new(offer);
         let mut taken = Vec::new();
         let mut patience_ends = None;
         let (tasks, failed, agent) = (&self.tasks, &self.failed, Agent::of(&offer));
@@ -91,18 +95,18 @@ impl Scheduler {
         if let Some(until) = patience_ends {
             self.flow.patience_ends(until);
         }
-        let task_infos: Vec<TaskInfo> =
-            taken.into_iter().filter_map(|(key, picked)| self.place(now, key, picked, &offer, effects)).collect();
+        let mut task_infos = Vec::with_capacity(taken.len());
+        task_infos.extend(taken.into_iter().filter_map(|(key, picked)| self.place(now, key, picked, &offer, effects)));
         let is_useless = task_infos.is_empty();
-        let id = offer.id.clone();
         if !is_useless {
             effects.push(self.calls.accept(offer.id.clone(), task_infos, REFUSE_WHILE_WAITING));
             self.flow.filtered();
         }
+        let declined = is_useless.then(|| offer.id.clone());
         if !self.queue.is_empty() {
             self.shortfalls.note(offer, rest);
         }
-        is_useless.then_some(id)
+        declined
     }
 
     /// Makes the task that will be launched with this part of the offer.
@@ -111,7 +115,7 @@ impl Scheduler {
         now: Time,
         key: TaskKey,
         picked: Resources,
-        offer: &Offer,
+        offer: &Arc<Offer>,
         effects: &mut Vec<Effect>,
     ) -> Option<TaskInfo> {
         let wire_id = self.next_wire_id(key)?;
@@ -130,7 +134,9 @@ impl Scheduler {
             return None;
         }
         self.timers.schedule(key, entry);
+        let need = std::mem::take(&mut entry.task.info.resources);
         let mut info = entry.task.info.clone();
+        entry.task.info.resources = need;
         let task_id = std::mem::replace(&mut info.task_id.value, wire_id.clone());
         info.agent_id = offer.agent_id.clone();
         info.resources = picked.into();
@@ -146,13 +152,9 @@ impl Scheduler {
         self.record(effects, || Record::Launching {
             task_id: task_id.clone(),
             wire_id: wire_id.clone(),
-            offer: Box::new(offer.clone()),
+            offer: Box::new(Offer::clone(offer)),
         });
-        effects.push(Effect::Placed {
-            task_id: task_id.clone(),
-            wire_task_id: wire_id,
-            offer: Box::new(offer.clone()),
-        });
+        effects.push(Effect::Placed { task_id: task_id.clone(), wire_task_id: wire_id, offer: Arc::clone(offer) });
         effects.push(Effect::Update(Update::Launching {
             task_id,
             agent_id: offer.agent_id.value.clone(),

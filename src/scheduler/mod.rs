@@ -64,7 +64,8 @@ mod task;
 mod timers;
 mod updates;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::mesos;
@@ -80,6 +81,7 @@ use self::subscription::Life;
 use self::task::{Entry, Placement};
 use self::timers::Timers;
 use crate::exit::Outcome;
+use crate::hash::HashMap;
 use crate::update::Update;
 
 pub use self::record::Record;
@@ -196,8 +198,8 @@ pub enum Effect {
         task_id: String,
         /// The id on the wire.
         wire_task_id: String,
-        /// The accepted offer (resources removed).
-        offer: Box<mesos::Offer>,
+        /// The accepted offer (resources removed); all tasks that were launched with it share it.
+        offer: Arc<mesos::Offer>,
     },
     /// The task's executor says that there is output after a silence, for the tail.
     OutputAgain {
@@ -268,9 +270,9 @@ impl Scheduler {
             calls: Calls::new(config.framework.id.clone()),
             tasks: BTreeMap::new(),
             next_key: 0,
-            by_id: HashMap::new(),
-            by_wire_id: HashMap::new(),
-            by_agent: HashMap::new(),
+            by_id: HashMap::default(),
+            by_wire_id: HashMap::default(),
+            by_agent: HashMap::default(),
             abandoned: BTreeMap::new(),
             queue: Queue::default(),
             flow: Flow::new(),

@@ -5,9 +5,10 @@
 //! with its first subscription it asks the master about every launched task. An ACCEPT whose record is there may never have been
 //! sent; one that was sent comes to nothing once the framework subscribes again, unless the master has taken it before.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use proto::mesos::FrameworkId;
+use proto::mesos::{FrameworkId, Offer};
 
 use super::calls::Calls;
 use super::reconcile::{Proof, Reconcile, TaskKey};
@@ -69,7 +70,7 @@ impl Scheduler {
                 self.by_wire_id.insert(wire_id.clone(), key);
                 self.by_agent.entry(offer.agent_id.value.clone()).or_default().insert(key);
                 let (task_id, wire_task_id) = (task_id.clone(), wire_id.clone());
-                effects.push(Effect::Placed { task_id, wire_task_id, offer: offer.clone() });
+                effects.push(Effect::Placed { task_id, wire_task_id, offer: Arc::new(Offer::clone(offer)) });
             }
             Record::Status { status } => {
                 // The agent repeats its own update until it is acknowledged, so this may be the only copy.

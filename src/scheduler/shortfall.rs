@@ -1,14 +1,16 @@
 //! Why nobody's offer fits: the last offer of each agent against the need of the task that waits first.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use proto::mesos::{Attribute, DomainInfo, Offer};
+use proto::mesos::Offer;
 use proto::resources::{Resources, Scalar};
 
 use super::Time;
 use super::placement::{Agent, Reluctance, Terms, Verdict};
+use crate::hash::HashMap;
 use crate::update::Waiting;
 
 /// A task that is launched within two seconds needs no explanation.
@@ -28,22 +30,10 @@ pub(super) struct Shortfalls {
 
 #[derive(Debug)]
 struct Seen {
-    hostname: String,
-    attributes: Vec<Attribute>,
-    domain: Option<DomainInfo>,
-    is_in_maintenance: bool,
+    /// Without its resources.
+    offer: Arc<Offer>,
+    /// What was not taken of it.
     offered: Resources,
-}
-
-impl Seen {
-    fn agent(&self) -> Agent<'_> {
-        Agent {
-            hostname: &self.hostname,
-            attributes: &self.attributes,
-            domain: self.domain.as_ref(),
-            is_in_maintenance: self.is_in_maintenance,
-        }
-    }
 }
 
 /// Why a task waits.
@@ -92,16 +82,12 @@ impl Unsuitable {
 }
 
 impl Shortfalls {
-    /// The last offer of an agent counts; `rest` is what was not taken of it.
-    pub(super) fn note(&mut self, offer: Offer, rest: Resources) {
-        let seen = Seen {
-            hostname: offer.hostname,
-            attributes: offer.attributes,
-            domain: offer.domain,
-            is_in_maintenance: offer.unavailability.is_some(),
-            offered: rest,
-        };
-        self.agents.insert(offer.agent_id.value, seen);
+    /// The last offer of an agent counts; `offered` is what was not taken of it.
+    pub(super) fn note(&mut self, offer: Arc<Offer>, offered: Resources) {
+        match self.agents.get_mut(&offer.agent_id.value) {
+            Some(seen) => *seen = Seen { offer, offered },
+            None => drop(self.agents.insert(offer.agent_id.value.clone(), Seen { offer, offered })),
+        }
     }
 
     pub(super) fn clear(&mut self) {
@@ -115,10 +101,10 @@ impl Shortfalls {
         let mut mismatches: BTreeMap<String, Unsuitable> = BTreeMap::new();
         let mut later: BTreeMap<Reluctance, Unsuitable> = BTreeMap::new();
         for (agent_id, seen) in &self.agents {
-            let agent = seen.agent();
+            let (agent, hostname) = (Agent::of(&seen.offer), &seen.offer.hostname);
             let reluctance = match terms.verdict(&agent, has_failed(agent_id)) {
                 Verdict::Never(constraint) => {
-                    let has = format!("{}: {} is {}", seen.hostname, constraint.name(), constraint.found(&agent));
+                    let has = format!("{hostname}: {} is {}", constraint.name(), constraint.found(&agent));
                     mismatches.entry(constraint.to_string()).or_default().add(has);
                     continue;
                 }
@@ -127,21 +113,18 @@ impl Shortfalls {
             };
             let Err(shortfalls) = terms.pick(&seen.offered, need) else {
                 if let Some(reluctance) = reluctance {
-                    later.entry(reluctance).or_default().add(seen.hostname.clone());
+                    later.entry(reluctance).or_default().add(hostname.clone());
                 }
                 continue;
             };
             for shortfall in shortfalls {
                 let least = shortfall.needed - shortfall.available;
-                let lack = lacks.entry(shortfall.name).or_insert_with(|| Lack {
-                    agents: 0,
-                    least,
-                    best: seen.hostname.clone(),
-                });
+                let lack =
+                    lacks.entry(shortfall.name).or_insert_with(|| Lack { agents: 0, least, best: hostname.clone() });
                 lack.agents += 1;
-                if (least, &seen.hostname) < (lack.least, &lack.best) {
+                if (least, hostname) < (lack.least, &lack.best) {
                     lack.least = least;
-                    lack.best.clone_from(&seen.hostname);
+                    lack.best.clone_from(hostname);
                 }
             }
         }
@@ -243,7 +226,7 @@ mod tests {
     use super::*;
 
     fn note(shortfalls: &mut Shortfalls, agent: &str, cpus: f64, mem: f64) {
-        shortfalls.note(offer("o", agent, 0.0, 0.0), Resources::from(resources(cpus, mem)));
+        shortfalls.note(offer("o", agent, 0.0, 0.0).into(), Resources::from(resources(cpus, mem)));
     }
 
     fn explain(shortfalls: &Shortfalls, need: &Resources) -> (u32, Vec<String>) {
@@ -283,7 +266,7 @@ mod tests {
         {
             let mut offer = offer("o", agent, 0.0, 0.0);
             offer.attributes = vec![attribute(attributes)];
-            shortfalls.note(offer, Resources::from(resources(cpus, 100.0)));
+            shortfalls.note(offer.into(), Resources::from(resources(cpus, 100.0)));
         }
         note(&mut shortfalls, "e", 9.0, 9.0);
         let need = Resources::from(resources(1.0, 10.0));

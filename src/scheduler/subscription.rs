@@ -108,7 +108,7 @@ impl Scheduler {
         match self.life {
             Life::Working | Life::Leaving { .. } if event.r#type() == event::Type::Subscribed => {
                 if let Some(subscribed) = event.subscribed {
-                    self.subscribed(now, subscribed, effects);
+                    self.subscribed(now, *subscribed, effects);
                 }
                 return;
             }
@@ -535,7 +535,7 @@ mod tests {
         let subscribed = event::Subscribed { framework_id, heartbeat_interval_seconds: None, master_info: None };
         bench.event(Event {
             r#type: Some(event::Type::Subscribed.into()),
-            subscribed: Some(subscribed),
+            subscribed: Some(subscribed.into()),
             ..Event::default()
         });
         assert_eq!(short(&bench.input(Input::Stop)), ["TEARDOWN", "disconnect", "finish"]);

@@ -118,7 +118,7 @@ impl Survey {
             if is_welcome && terms.pick(&agent.free, &need).is_ok() {
                 fitting.push((Reverse(terms.score(&place)), agent.hostname.clone()));
             } else {
-                others.note(offer, agent.free.clone());
+                others.note(offer.into(), agent.free.clone());
             }
         }
         fitting.sort();

@@ -40,11 +40,17 @@ impl Scheduler {
         }
         let Some(key) = self.by_wire_id.get(&status.task_id.value).copied() else {
             tracing::debug!(task = status.task_id.value, state = ?status.state(), "update for no task of ours");
-            return self.acknowledge(status, effects);
+            return effects.extend(self.acknowledge(&status));
         };
-        let Some(entry) = self.tasks.get_mut(&key) else { return self.acknowledge(status, effects) };
+        let acknowledge = self.acknowledge(&status);
+        let Some(entry) = self.tasks.get_mut(&key) else { return effects.extend(acknowledge) };
         let proof = entry.placement().map_or(Proof::Nothing, |placement| self.reconcile.proof(placement));
         let step = entry.status(now, &status, proof);
+        if matches!(&step, Step::Applied(Applied { then: Then::Relaunch { .. }, .. }))
+            && let Some(agent_id) = status.agent_id.as_ref().filter(|_| message::blames_agent(&status))
+        {
+            self.failed.note(now, key, &agent_id.value);
+        }
         match &step {
             Step::Applied(Applied { is_news, then, .. }) => {
                 if *is_news {
@@ -52,7 +58,7 @@ impl Scheduler {
                     if status.uuid.is_some() {
                         self.record(effects, || Record::Status { status: Box::new(status.clone()) });
                     }
-                    effects.push(Effect::Status(Box::new(status.clone())));
+                    effects.push(Effect::Status(Box::new(status)));
                     effects.push(Effect::Update(Update::Status(report)));
                 }
                 match then {
@@ -64,12 +70,7 @@ impl Scheduler {
             }
             Step::Ignored(_) | Step::Refused(_) => self.reconcile.settled(key),
         }
-        if matches!(&step, Step::Applied(Applied { then: Then::Relaunch { .. }, .. }))
-            && let Some(agent_id) = status.agent_id.as_ref().filter(|_| message::blames_agent(&status))
-        {
-            self.failed.note(now, key, &agent_id.value);
-        }
-        self.acknowledge(status, effects);
+        effects.extend(acknowledge);
         self.act(now, key, step, effects);
     }
 
@@ -82,15 +83,13 @@ impl Scheduler {
     }
 
     /// After the update's own report. Only updates of agents and executors ask for it.
-    fn acknowledge(&self, status: TaskStatus, effects: &mut Vec<Effect>) {
-        let Some(uuid) = status.uuid.filter(|uuid| !uuid.is_empty()) else { return };
-        let agent_id = status.agent_id.or_else(|| {
+    fn acknowledge(&self, status: &TaskStatus) -> Option<Effect> {
+        let uuid = status.uuid.as_ref().filter(|uuid| !uuid.is_empty())?;
+        let agent_id = status.agent_id.clone().or_else(|| {
             let entry = self.tasks.get(self.by_wire_id.get(&status.task_id.value)?)?;
             Some(AgentId { value: entry.placement()?.agent_id.clone() })
-        });
-        if let Some(agent_id) = agent_id {
-            effects.push(self.calls.acknowledge(status.task_id, agent_id, uuid));
-        }
+        })?;
+        Some(self.calls.acknowledge(status.task_id.clone(), agent_id, uuid.clone()))
     }
 
     /// An update for a placement that was given up. While its task waits, it gets the placement back; a task that has got

@@ -24,7 +24,7 @@ fn quick() -> HealthCheck {
 fn launch(container: &Container<'_>, script: &str, network: Network, check: HealthCheck) -> Agent {
     let mut message = container.task(script);
     let task = message.task_info.as_mut().unwrap();
-    task.health_check = Some(check);
+    task.health_check = Some(check.into());
     task.container.as_mut().unwrap().docker.as_mut().unwrap().network = Some(network as i32);
     let agent = Agent::new(&message);
     container.launch_with(&message, &agent.variables());
@@ -169,13 +169,13 @@ fn a_check_tells_its_result_and_nothing_follows_from_it() {
     let slave = Slave::new();
     let container = slave.container("t1");
     let mut message = container.task("sleep 1000");
-    message.task_info.as_mut().unwrap().check = Some(CheckInfo {
+    message.task_info.as_mut().unwrap().check = Some(Box::new(CheckInfo {
         r#type: Some(check_info::Type::Command as i32),
         command: Some(check_info::Command { command: shell("exit 7") }),
         delay_seconds: Some(0.0),
         interval_seconds: Some(0.1),
         ..CheckInfo::default()
-    });
+    }));
     let agent = Agent::new(&message);
     container.launch_with(&message, &agent.variables());
     let code = |status: &TaskStatus| status.check_status.unwrap().command.unwrap().exit_code;

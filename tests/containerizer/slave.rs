@@ -161,7 +161,7 @@ impl Container<'_> {
             executor_id: mesos::ExecutorId { value: self.id.clone() },
             framework_id: Some(mesos::FrameworkId { value: "F".to_owned() }),
             command: Some(shell(script)),
-            container: Some(docker(IMAGE)),
+            container: Some(docker(IMAGE).into()),
             resources: resources(0.5, 64.0),
             ..ExecutorInfo::default()
         };
@@ -183,7 +183,7 @@ impl Container<'_> {
             name: self.id.clone(),
             task_id: mesos::TaskId { value: self.id.clone() },
             command: Some(shell(script)),
-            container: Some(docker(IMAGE)),
+            container: Some(docker(IMAGE).into()),
             resources: resources(0.5, 64.0),
             ..TaskInfo::default()
         };

@@ -89,7 +89,11 @@ pub fn options(bytes: &[u8]) {
     let early = EarlyContainerInfo { image: "web".into(), options: options.into_iter().map(str::to_owned).collect() };
     let command = CommandInfo { value: Some("true".into()), container: Some(early), ..CommandInfo::default() };
     let launch = |container: Option<ContainerInfo>| ecp::Launch {
-        task_info: Some(TaskInfo { command: Some(command.clone()), container, ..TaskInfo::default() }),
+        task_info: Some(TaskInfo {
+            command: Some(command.clone()),
+            container: container.map(Box::new),
+            ..TaskInfo::default()
+        }),
         executor_info: Some(ExecutorInfo::default()),
         directory: Some("/work/sandbox".into()),
         ..ecp::Launch::default()

@@ -111,7 +111,7 @@ async fn a_framework_that_claims_another_principal_than_it_has_proved_is_refused
         let framework_info = mesos::FrameworkInfo { principal: principal.map(str::to_owned), ..info() };
         let call = scheduler::Call {
             r#type: Some(scheduler::call::Type::Subscribe as i32),
-            subscribe: Some(scheduler::call::Subscribe { framework_info, ..Default::default() }),
+            subscribe: Some(scheduler::call::Subscribe { framework_info, ..Default::default() }.into()),
             ..Default::default()
         };
         stage.client.subscribe::<_, scheduler::Event>(&stage.url("/api/v1/scheduler"), &call).await

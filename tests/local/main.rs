@@ -99,7 +99,7 @@ impl Stage {
         let call = scheduler::Call {
             framework_id: info.id.clone(),
             r#type: Some(scheduler::call::Type::Subscribe as i32),
-            subscribe: Some(scheduler::call::Subscribe { framework_info: info, ..Default::default() }),
+            subscribe: Some(scheduler::call::Subscribe { framework_info: info, ..Default::default() }.into()),
             ..Default::default()
         };
         let url = self.url("/api/v1/scheduler");
@@ -540,7 +540,7 @@ async fn scheduler_calls_are_refused_in_the_order_of_mesos() {
     });
     let subscribe = encode(&scheduler::Call {
         r#type: Some(scheduler::call::Type::Subscribe as i32),
-        subscribe: Some(scheduler::call::Subscribe { framework_info: info(), ..Default::default() }),
+        subscribe: Some(scheduler::call::Subscribe { framework_info: info(), ..Default::default() }.into()),
         ..Default::default()
     });
     let stream = format!("Mesos-Stream-Id: {}\r\n", scheduler.events.stream_id().unwrap());

@@ -19,16 +19,16 @@ fn a_custom_executor_in_a_container_speaks_to_the_agent_over_http() {
     let executor = framework.executor(ExecutorInfo {
         executor_id: ExecutorId { value: "custom".to_owned() },
         command: Some(CommandInfo { value: Some(include_str!("executor.sh").to_owned()), ..CommandInfo::default() }),
-        container: Some(ContainerInfo {
+        container: Some(Box::new(ContainerInfo {
             r#type: container_info::Type::Docker as i32,
             docker: Some(docker),
             ..ContainerInfo::default()
-        }),
+        })),
         resources: resources(0.1, 32.0),
         ..ExecutorInfo::default()
     });
     let offer = framework.offer();
-    let statuses = framework.run(offer, TaskInfo { executor: Some(executor), ..task("of-custom") });
+    let statuses = framework.run(offer, TaskInfo { executor: Some(executor.into()), ..task("of-custom") });
     let states: Vec<TaskState> = statuses.iter().map(|status| status.state()).collect();
     assert_eq!(states, [TaskState::TaskRunning, TaskState::TaskFinished], "{statuses:?}");
     assert!(statuses.iter().all(|status| status.message() == "custom"), "{statuses:?}");

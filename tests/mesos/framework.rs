@@ -32,7 +32,8 @@ impl Framework {
         let client = Client::new(ClientOptions::default()).unwrap();
         let info = FrameworkInfo { user: "root".to_owned(), name: "test".to_owned(), ..FrameworkInfo::default() };
         let subscribe = call::Subscribe { framework_info: info, ..call::Subscribe::default() };
-        let call = Call { r#type: Some(call::Type::Subscribe as i32), subscribe: Some(subscribe), ..Call::default() };
+        let call =
+            Call { r#type: Some(call::Type::Subscribe as i32), subscribe: Some(subscribe.into()), ..Call::default() };
         let (events, id) = runtime.block_on(async {
             let mut events: EventStream<Event> = client.subscribe(&url, &call).await.expect("the master accepts");
             let subscribed = events.next().await.unwrap().unwrap().subscribed.expect("SUBSCRIBED comes first");

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use launch_container::local::master::StreamId;
@@ -120,7 +121,7 @@ pub(crate) enum Record {
 /// What the master asks of an agent.
 #[derive(Debug)]
 pub(crate) enum Order {
-    Run { framework: Box<FrameworkInfo>, task: Box<TaskInfo> },
+    Run { framework: Arc<FrameworkInfo>, task: Box<TaskInfo> },
     Kill { task_id: String, kill_policy: Option<KillPolicy> },
     Acknowledge { task_id: String, uuid: Vec<u8> },
     ShutDown { framework_id: String },

@@ -935,7 +935,7 @@ impl World {
         let info = FrameworkInfo { user: "probe".to_owned(), name: "probe".to_owned(), ..FrameworkInfo::default() };
         let call = Box::new(Call {
             r#type: Some(call::Type::Subscribe.into()),
-            subscribe: Some(call::Subscribe { framework_info: info, ..call::Subscribe::default() }),
+            subscribe: Some(call::Subscribe { framework_info: info, ..call::Subscribe::default() }.into()),
             ..Call::default()
         });
         let effects = self.master.handle(self.now, master::Input::Subscribe { stream, call });

@@ -36,11 +36,7 @@ async fn attempt(address: &str) -> Result<Subscription, Refusal> {
 
 async fn attempt_at(masters: &Masters) -> Result<Subscription, Refusal> {
     let client = Client::new(ClientOptions::default()).unwrap();
-    let call = Call {
-        r#type: Some(call::Type::Subscribe.into()),
-        subscribe: Some(call::Subscribe::default()),
-        ..Call::default()
-    };
+    let call = Call { r#type: Some(call::Type::Subscribe.into()), subscribe: Some(Box::default()), ..Call::default() };
     within("an attempt", subscribe(&client, masters, &call)).await
 }
 

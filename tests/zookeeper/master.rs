@@ -87,7 +87,7 @@ async fn handle(State(shared): State<Shared>, request: Request) -> Response {
             subscribed.framework_id.value = address;
             let event = Event {
                 r#type: Some(event::Type::Subscribed.into()),
-                subscribed: Some(subscribed),
+                subscribed: Some(subscribed.into()),
                 ..Event::default()
             };
             let first = recordio::encode(&event.encode_to_vec());

@@ -136,7 +136,7 @@ struct Schedule {
 impl Checks {
     /// Of a task whose container does not run yet.
     pub(super) fn new(task: &TaskInfo) -> Self {
-        Self { health: task.health_check.as_ref().map(Health::new), status: task.check.as_ref().map(Status::new) }
+        Self { health: task.health_check.as_deref().map(Health::new), status: task.check.as_deref().map(Status::new) }
     }
 
     /// Its container has just started.

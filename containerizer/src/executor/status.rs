@@ -223,10 +223,9 @@ mod tests {
         let address = |status: &ContainerStatus| status.network_infos[0].ip_addresses[0].ip_address.clone();
         let plain = container_status(&task, &started, None, Some(7));
         assert_eq!((address(&plain), plain.executor_pid), (started.ip_address.clone(), Some(7)));
-        task.container = Some(proto::mesos::ContainerInfo {
-            network_infos: vec![NetworkInfo { name: Some("web".to_owned()), ..NetworkInfo::default() }],
-            ..proto::mesos::ContainerInfo::default()
-        });
+        let network_infos = vec![NetworkInfo { name: Some("web".to_owned()), ..NetworkInfo::default() }];
+        task.container =
+            Some(proto::mesos::ContainerInfo { network_infos, ..proto::mesos::ContainerInfo::default() }.into());
         let named = container_status(&task, &started, None, None);
         assert_eq!((address(&named), named.network_infos[0].name.as_deref()), (started.ip_address, Some("web")));
         assert!(container_status(&TaskInfo::default(), &Started::default(), None, None).network_infos.is_empty());

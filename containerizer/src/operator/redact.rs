@@ -152,7 +152,7 @@ mod tests {
             ],
             ..Default::default()
         };
-        let container = Some(ContainerInfo { docker: Some(docker), ..ContainerInfo::default() });
+        let container = Some(ContainerInfo { docker: Some(docker), ..ContainerInfo::default() }.into());
         let task = TaskInfo {
             name: "t".into(),
             command: Some(command.clone()),

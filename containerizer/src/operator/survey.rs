@@ -172,8 +172,8 @@ impl Container {
     pub(super) fn image(&self) -> Option<String> {
         let launch = self.remembered.as_ref().and_then(|remembered| remembered.launch.as_ref());
         let named = launch.and_then(|launch| {
-            let of_task = launch.task_info.as_ref().and_then(|task| task.container.as_ref());
-            let of_executor = launch.executor_info.as_ref().and_then(|executor| executor.container.as_ref());
+            let of_task = launch.task_info.as_ref().and_then(|task| task.container.as_deref());
+            let of_executor = launch.executor_info.as_ref().and_then(|executor| executor.container.as_deref());
             let docker = of_task.or(of_executor)?.docker.as_ref()?;
             (!docker.image.is_empty()).then(|| docker.image.clone())
         });

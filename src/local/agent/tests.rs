@@ -108,7 +108,7 @@ fn framework() -> mesos::FrameworkInfo {
 }
 
 fn run_task(task: mesos::TaskInfo) -> Input {
-    Input::RunTask { framework: Box::new(framework()), task: Box::new(task) }
+    Input::RunTask { framework: framework().into(), task: Box::new(task) }
 }
 
 fn task(id: &str) -> mesos::TaskInfo {
@@ -132,7 +132,7 @@ fn custom_task(id: &str) -> mesos::TaskInfo {
         resources: resources.into(),
         ..Default::default()
     };
-    mesos::TaskInfo { command: None, executor: Some(executor), ..task(id) }
+    mesos::TaskInfo { command: None, executor: Some(executor.into()), ..task(id) }
 }
 
 fn plain(executor: &str, kind: call::Type) -> Call {
@@ -238,10 +238,15 @@ fn launch_messages_are_those_of_a_real_slave() {
             let of_task: Resources = "cpus:0.25;mem:64".parse().expect("resources of a test");
             let executor =
                 mesos::ExecutorInfo { resources: own.into(), ..recorded.executor_info.clone().unwrap_or_default() };
-            mesos::TaskInfo { command: None, executor: Some(executor), resources: of_task.into(), ..task("custom") }
+            mesos::TaskInfo {
+                command: None,
+                executor: Some(executor.into()),
+                resources: of_task.into(),
+                ..task("custom")
+            }
         });
         let framework = mesos::FrameworkInfo { id: framework_id, ..framework() };
-        let input = Input::RunTask { framework: Box::new(framework), task: Box::new(task) };
+        let input = Input::RunTask { framework: framework.into(), task: Box::new(task) };
         let effects = agent.handle(Duration::ZERO, input);
         let [Effect::Launch { launch, .. }] = &effects[..] else { panic!("expected a launch: {effects:?}") };
         let mut launch = launch.as_ref().clone();

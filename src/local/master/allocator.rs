@@ -14,13 +14,14 @@
 //! with the smallest dominant share, and among equals the one that was offered something longest ago. Nothing here scans
 //! all agents, except when a framework comes or revives.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proto::mesos;
 use proto::resources::Resources;
 
 use super::Time;
+use crate::hash::HashMap;
 
 /// Names an agent inside the master.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

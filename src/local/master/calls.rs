@@ -1,6 +1,7 @@
 //! What schedulers ask for once they are subscribed. PURE.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use proto::resources::Resources;
 use proto::scheduler::call;
@@ -155,14 +156,14 @@ impl Turn<'_> {
         if let (Some(resources), Some(executor)) = (need.executor, &task.executor) {
             *unused -= &resources;
             let id = (key, executor.executor_id.value.clone());
-            agent.executors.insert(id, Executor { info: executor.clone(), resources });
+            agent.executors.insert(id, Executor { info: executor.as_ref().clone(), resources });
         }
         let task_id = task.task_id.value.clone();
         agent.tasks.insert((key, task_id.clone()));
         framework.tasks.insert(task_id, Box::new(Task::new(&task, agent_key, need.task)));
         self.effects.push(Effect::RunTask {
             agent_id: agent.id().to_owned(),
-            framework: Box::new(framework.info.clone()),
+            framework: Arc::clone(&framework.info),
             task: Box::new(task),
         });
     }
@@ -188,7 +189,7 @@ impl Turn<'_> {
         if let Some(executor) = &mut task.executor {
             executor.framework_id = Some(framework_id);
             match agent.executors.get(&(key, executor.executor_id.value.clone())) {
-                Some(known) if known.info != *executor => {
+                Some(known) if known.info != **executor => {
                     let text =
                         "Task has invalid ExecutorInfo (existing ExecutorInfo with same ExecutorID is not compatible)";
                     return Err(format!("{text}: {}", executor.executor_id.value));

@@ -1,12 +1,14 @@
 //! What the master remembers of a framework, its tasks and its executors. PURE.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 use proto::mesos;
 use proto::resources::Resources;
 
 use super::allocator::AgentKey;
 use super::{StreamId, Time};
+use crate::hash::IndexMap;
 
 /// Ended tasks kept for `/state`, per framework, as in Mesos.
 const MAX_COMPLETED_TASKS: usize = 1000;
@@ -15,7 +17,7 @@ const MAX_COMPLETED_TASKS: usize = 1000;
 #[derive(Debug)]
 pub(in crate::local) struct Framework {
     /// With the id.
-    pub info: mesos::FrameworkInfo,
+    pub info: Arc<mesos::FrameworkInfo>,
     /// `None` while disconnected.
     pub stream: Option<StreamId>,
     /// First subscription.
@@ -25,7 +27,7 @@ pub(in crate::local) struct Framework {
     /// When the framework is removed, while disconnected.
     pub remove_at: Option<Time>,
     /// Live tasks, and ended ones whose end is not acknowledged.
-    pub tasks: BTreeMap<String, Box<Task>>,
+    pub tasks: IndexMap<String, Box<Task>>,
     /// The last ended ones, oldest first.
     pub completed: VecDeque<Box<Task>>,
 }
@@ -66,7 +68,7 @@ pub(in crate::local) struct Status {
 #[derive(Debug, Clone)]
 pub(in crate::local) struct Extras {
     pub user: Option<String>,
-    pub container: Option<mesos::ContainerInfo>,
+    pub container: Option<Box<mesos::ContainerInfo>>,
     pub labels: Option<mesos::Labels>,
     pub discovery: Option<mesos::DiscoveryInfo>,
 }
@@ -82,7 +84,7 @@ pub(in crate::local) struct Executor {
 
 impl Framework {
     pub(super) fn complete(&mut self, task_id: &str) {
-        if let Some(task) = self.tasks.remove(task_id) {
+        if let Some(task) = self.tasks.swap_remove(task_id) {
             self.keep(task);
         }
     }

@@ -1,6 +1,6 @@
 //! Frameworks that come, stay alive, are replaced and go. PURE.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use proto::scheduler::event;
@@ -10,6 +10,7 @@ use super::allocator::FrameworkKey;
 use super::framework::{Framework, is_terminal};
 use super::validation::{self, check_call};
 use super::{Effect, HEARTBEAT_INTERVAL, MAX_COMPLETED_FRAMEWORKS, StreamId, Turn, of_framework};
+use crate::hash::IndexMap;
 
 impl Turn<'_> {
     pub(super) fn subscribe(&mut self, stream: StreamId, call: scheduler::Call) {
@@ -53,7 +54,7 @@ impl Turn<'_> {
             stream,
             scheduler::Event {
                 r#type: Some(event::Type::Subscribed as i32),
-                subscribed: Some(subscribed),
+                subscribed: Some(Box::new(subscribed)),
                 ..Default::default()
             },
         );
@@ -65,8 +66,8 @@ impl Turn<'_> {
         self.master.allocator.deactivate(key);
         let Some(framework) = self.master.frameworks.get_mut(&key) else { return key };
         let old = framework.stream.take();
-        framework.info =
-            mesos::FrameworkInfo { user: framework.info.user.clone(), checkpoint: framework.info.checkpoint, ..info };
+        let (user, checkpoint) = (framework.info.user.clone(), framework.info.checkpoint);
+        framework.info = mesos::FrameworkInfo { user, checkpoint, ..info }.into();
         if let Some(old) = old {
             self.refuse(old, "Framework failed over");
         }
@@ -82,12 +83,12 @@ impl Turn<'_> {
         }
         info.id = Some(mesos::FrameworkId { value: id.clone() });
         let framework = Framework {
-            info,
+            info: info.into(),
             stream: None,
             registered_at: self.now,
             heartbeat_at: self.now,
             remove_at: None,
-            tasks: BTreeMap::new(),
+            tasks: IndexMap::default(),
             completed: VecDeque::new(),
         };
         master.frameworks.insert(key, framework);

@@ -41,7 +41,7 @@ impl World {
         let call = scheduler::Call {
             framework_id: info.id.clone(),
             r#type: Some(call::Type::Subscribe as i32),
-            subscribe: Some(call::Subscribe { framework_info: info, ..Default::default() }),
+            subscribe: Some(call::Subscribe { framework_info: info, ..Default::default() }.into()),
             ..Default::default()
         };
         (stream, self.handle(Input::Subscribe { stream, call: Box::new(call) }))
@@ -158,7 +158,7 @@ fn with_executor(task: mesos::TaskInfo, executor: &str, resources: &str) -> meso
         resources: resources.into(),
         ..Default::default()
     };
-    mesos::TaskInfo { command: None, executor: Some(executor), ..task }
+    mesos::TaskInfo { command: None, executor: Some(executor.into()), ..task }
 }
 
 fn plain(kind: call::Type) -> scheduler::Call {

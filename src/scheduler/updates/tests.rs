@@ -175,8 +175,8 @@ fn the_failure_of_an_agent_or_executor_is_told_and_asked_about() {
         ..Event::default()
     };
     let mut custom = task("t");
-    custom.info.executor =
-        Some(ExecutorInfo { executor_id: ExecutorId { value: "e".to_owned() }, ..ExecutorInfo::default() });
+    let executor_id = ExecutorId { value: "e".to_owned() };
+    custom.info.executor = Some(ExecutorInfo { executor_id, ..ExecutorInfo::default() }.into());
     let mut bench = Bench::subscribed([custom]);
     bench.offers(vec![offer("o", "a", 1.0, 128.0)]);
     assert_eq!(short(&bench.event(failure("other", None))), [""; 0]);

@@ -16,13 +16,13 @@ fn command(value: &str) -> CommandInfo {
 }
 
 fn healthy_if(check: HealthCheck) -> Checks {
-    let mut checks = Checks::new(&TaskInfo { health_check: Some(check), ..TaskInfo::default() });
+    let mut checks = Checks::new(&TaskInfo { health_check: Some(check.into()), ..TaskInfo::default() });
     checks.start(at(100));
     checks
 }
 
 fn watched_by(check: CheckInfo) -> Checks {
-    let mut checks = Checks::new(&TaskInfo { check: Some(check), ..TaskInfo::default() });
+    let mut checks = Checks::new(&TaskInfo { check: Some(check.into()), ..TaskInfo::default() });
     checks.start(at(100));
     checks
 }

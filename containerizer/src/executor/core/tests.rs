@@ -152,7 +152,7 @@ fn checked(task: TaskInfo) -> TaskInfo {
         command: Some(mesos::CommandInfo { value: Some("true".to_owned()), ..mesos::CommandInfo::default() }),
         ..mesos::HealthCheck::default()
     };
-    TaskInfo { health_check: Some(check), ..task }
+    TaskInfo { health_check: Some(check.into()), ..task }
 }
 
 fn probed(kind: CheckKind, code: i32) -> Input {
@@ -651,7 +651,7 @@ fn a_check_is_in_every_status_and_its_changes_are_told_beside_health() {
         ..mesos::CheckInfo::default()
     };
     let mut rig = Rig::checkpointed();
-    let words = run(&mut rig, checked(TaskInfo { check: Some(check), ..task("t") }));
+    let words = run(&mut rig, checked(TaskInfo { check: Some(check.into()), ..task("t") }));
     assert_eq!(words, ["probe Health", "probe Status", "send RUNNING"]);
     let code = |status: &TaskStatus| status.check_status.unwrap().command.unwrap().exit_code;
     assert_eq!(code(&rig.last_sent()), None);
