@@ -77,6 +77,7 @@ impl Cluster {
                 master: "m1:5050".to_owned(),
                 can_suppress: true,
                 connect_timeout: None,
+                reconnect_timeout: None,
                 is_recorded: false,
             }),
             master,

@@ -307,6 +307,9 @@ struct Shell {
     is_placed: bool,
     wants_to_leave: bool,
     has_task_run: bool,
+    has_task_ended: bool,
+    /// There is no master any more who could tell the task's end.
+    is_given_up: bool,
     outcome: Option<Outcome>,
     signals_seen: u32,
     /// Our readers, while a signal waits for them.
@@ -354,6 +357,7 @@ impl Shell {
             master: masters.to_string(),
             can_suppress: true,
             connect_timeout: job.connect_timeout,
+            reconnect_timeout: job.reconnect_timeout,
             is_recorded: owned.is_some(),
         };
         let cidfile = job.cidfile.as_deref().map(CidFile::create).transpose()?;
@@ -416,6 +420,8 @@ impl Shell {
             tail: None,
             record: None,
             has_task_run: false,
+            has_task_ended: false,
+            is_given_up: false,
             outcome: None,
             signals_seen: 0,
             readers: None,
@@ -579,12 +585,14 @@ impl Shell {
     fn tailed(&mut self, tailed: Tailed) {
         self.tail = None;
         // Without a run there is nothing to lose, and often no sandbox; what the agent may have written there was still read.
-        if self.has_task_run {
+        // Of a task that may go on nobody expects all.
+        if self.has_task_run && !self.is_given_up {
             self.tell_lost("stdout", &tailed.stdout);
             self.tell_lost("stderr", &tailed.stderr);
             self.tell_lost_on_agent();
         }
-        if tailed.stdout.lost.is_none() && tailed.stderr.lost.is_none() && self.outcome.is_some() {
+        let is_all_there = tailed.stdout.lost.is_none() && tailed.stderr.lost.is_none() && !self.is_given_up;
+        if is_all_there && self.outcome.is_some() {
             let [stdout, stderr] = self.tail_from;
             let all = |from: u64, file: &FileTailed| from + file.bytes_written + file.bytes_discarded + file.bytes_cut;
             let (stdout, stderr) = (all(stdout, &tailed.stdout), all(stderr, &tailed.stderr));
@@ -725,6 +733,15 @@ impl Shell {
             self.record = Some(record);
         }
         let has_code = self.record.as_ref().is_some_and(|record| record.exit_code.is_some());
+        self.has_task_ended |= !matches!(
+            status.state(),
+            TaskState::TaskStaging
+                | TaskState::TaskStarting
+                | TaskState::TaskRunning
+                | TaskState::TaskKilling
+                | TaskState::TaskUnreachable
+                | TaskState::TaskUnknown
+        );
         self.has_task_run |= has_code || matches!(status.state(), TaskState::TaskRunning | TaskState::TaskFinished);
         if matches!(status.state(), TaskState::TaskStarting | TaskState::TaskRunning) {
             self.set_phase(Phase::Running);
@@ -741,7 +758,8 @@ impl Shell {
         }
         let (stdout_bytes, stderr_bytes) =
             self.record.as_ref().map_or((None, None), |record| (record.stdout_bytes, record.stderr_bytes));
-        self.set_phase(Phase::Ended { stdout_bytes, stderr_bytes });
+        self.is_given_up = !self.has_task_ended && self.stream.is_none() && self.subscribing.is_none();
+        self.set_phase(if self.is_given_up { Phase::GivenUp } else { Phase::Ended { stdout_bytes, stderr_bytes } });
         self.check_readers();
         None
     }

@@ -316,6 +316,11 @@ pub struct Cli {
           help_heading = LIMITS)]
     pub connect_timeout: Limit,
 
+    /// Give up, with 125, when the master was lost for that long [default: 1m more than --failover-timeout]
+    #[arg(long, value_name = "TIME", value_parser = values::limit, allow_negative_numbers = true,
+          help_heading = LIMITS)]
+    pub reconnect_timeout: Option<Limit>,
+
     /// Leave the task once it runs, and print the run's id
     #[arg(short, long, help_heading = RUNS)]
     pub detach: bool,

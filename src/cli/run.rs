@@ -58,6 +58,10 @@ pub struct Which {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::limit, allow_negative_numbers = true)]
     pub connect_timeout: Limit,
 
+    /// Give up, with 125, when the master was lost for that long [default: 1m more than --failover-timeout]
+    #[arg(long, value_name = "TIME", value_parser = values::limit, allow_negative_numbers = true)]
+    pub reconnect_timeout: Option<Limit>,
+
     /// Pass SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM and SIGWINCH on to the task, where this project's executor runs it
     #[arg(long)]
     pub signal_proxy: bool,

@@ -21,7 +21,7 @@ use proto::resources::Resources;
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::cli::{Cli, Format, Megabytes, OutputOptions};
+use crate::cli::{Cli, Format, Limit, Megabytes, OutputOptions};
 use crate::scheduler;
 
 pub use access::Access;
@@ -57,6 +57,8 @@ pub struct Job {
     pub access: Access,
     /// How long to try for a master; `None`: for ever.
     pub connect_timeout: Option<Duration>,
+    /// How long to look for a master that was lost; `None`: for ever.
+    pub reconnect_timeout: Option<Duration>,
     /// Where the task's output goes, and in which shape.
     pub output: OutputOptions,
     /// How to tell what happens.
@@ -180,6 +182,7 @@ impl Job {
             },
         };
         let access = Access::new(&cli.access)?;
+        let reconnect_timeout = reconnect_timeout(cli.reconnect_timeout, failover_timeout(&cli));
         let framework =
             mesos::FrameworkInfo { principal: access.principal(&cli.access), ..framework(&cli, &name, surroundings)? };
         Ok(Self {
@@ -195,6 +198,7 @@ impl Job {
             task,
             master,
             connect_timeout: cli.connect_timeout.0,
+            reconnect_timeout,
             output: cli.output,
             messages: Messages { format: cli.format, is_quiet: cli.quiet, verbosity: cli.verbose },
         })
@@ -245,6 +249,11 @@ fn failover_timeout(cli: &Cli) -> Duration {
         None if run::is_wanted(cli) => run::RUN_FAILOVER_TIMEOUT,
         None => FAILOVER_TIMEOUT,
     }
+}
+
+/// How long a launcher looks for the master that it has lost.
+fn reconnect_timeout(given: Option<Limit>, failover_timeout: Duration) -> Option<Duration> {
+    given.map_or_else(|| Some(scheduler::usual_reconnect_timeout(failover_timeout)), |limit| limit.0)
 }
 
 fn framework(cli: &Cli, name: &str, surroundings: &Surroundings<'_>) -> Result<mesos::FrameworkInfo, JobError> {
@@ -336,6 +345,14 @@ mod tests {
         let job_without = job(&["--timeout=0", "--connect-timeout=0", "busybox"]).unwrap();
         assert_eq!((job_without.task.run_timeout, job_without.connect_timeout), (None, None));
         assert_eq!(job_without.task.offer_timeout, None);
+        let seconds = |words: &[&str]| {
+            let job = job(&[words, &["busybox"]].concat()).unwrap();
+            job.reconnect_timeout.map(|timeout| timeout.as_secs())
+        };
+        assert_eq!(seconds(&[]), Some(180), "as long as the task is kept, and a minute");
+        assert_eq!(seconds(&["--failover-timeout=5"]), Some(65));
+        assert_eq!(seconds(&["--failover-timeout=5", "--reconnect-timeout=3"]), Some(3));
+        assert_eq!(seconds(&["--reconnect-timeout=0"]), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use proto::mesos::{Environment, TaskId, TaskInfo};
 use sha2::{Digest, Sha256};
 
 use super::{Access, Job, JobError, Messages};
-use crate::cli::{AccessOptions, Cli, Megabytes, OutputOptions};
+use crate::cli::{Cli, Megabytes, Which};
 use crate::journal::{Begin, RunId, RunIdError, VERSION};
 use crate::master;
 use crate::scheduler;
@@ -67,25 +67,19 @@ impl Job {
         })
     }
 
-    /// A job to go on with a run that somebody else has begun. `master`: in place of the journal's.
+    /// A job to go on with a run that somebody else has begun. What `which` says of the master goes before the journal.
     ///
     /// # Errors
     /// The journal's address is not enough, or the journal holds no framework.
-    pub fn resumed(
-        begin: &Begin,
-        master: Option<String>,
-        access: &AccessOptions,
-        connect_timeout: Option<Duration>,
-        is_signal_proxy: bool,
-        output: OutputOptions,
-        messages: Messages,
-    ) -> Result<Self, JobError> {
-        let master = match master {
-            Some(master) => master,
+    pub fn resumed(begin: &Begin, which: &Which) -> Result<Self, JobError> {
+        let master = match &which.master {
+            Some(master) => master.clone(),
             None if begin.has_credentials => return Err(JobError::MasterNeeded(begin.master.clone())),
             None => begin.master.clone(),
         };
         let framework = begin.decode_framework().ok_or(JobError::NoFramework)?;
+        let failover_timeout = Duration::try_from_secs_f64(framework.failover_timeout()).unwrap_or_default();
+        let reconnect_timeout = super::reconnect_timeout(which.reconnect_timeout, failover_timeout);
         let task_id = TaskId { value: begin.run.to_string() };
         let info = TaskInfo { name: begin.name.clone(), task_id, ..TaskInfo::default() };
         let task = scheduler::Task {
@@ -101,14 +95,15 @@ impl Job {
             memory: Megabytes(0),
             cidfile: None,
             is_dry_run: false,
-            is_signal_proxy,
+            is_signal_proxy: which.signal_proxy,
             task,
             framework,
-            access: Access::new(access)?,
+            access: Access::new(&which.access)?,
             master,
-            connect_timeout,
-            output,
-            messages,
+            connect_timeout: which.connect_timeout.0,
+            reconnect_timeout,
+            output: which.output.clone(),
+            messages: Messages { format: which.format, is_quiet: which.quiet, verbosity: which.verbose },
             run: Some(Run { id: begin.run.clone(), is_detached: false }),
         })
     }

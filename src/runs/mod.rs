@@ -14,7 +14,7 @@ use crate::cli::{RunCli, RunVerb, Which};
 use crate::display::{Display, Stderr};
 use crate::exit::Outcome;
 use crate::framework::Purpose;
-use crate::job::{Job, JobError, Messages};
+use crate::job::{Job, JobError};
 use crate::journal::{Begin, Journal, JournalError, Runs};
 use crate::output::Sink;
 
@@ -48,16 +48,7 @@ fn code(outcome: Outcome) -> u8 {
 
 /// The job of a run, and the display of what happens to it.
 fn job(begin: &Begin, which: &Which, stderr: &Sink) -> Result<(Job, Display), JobError> {
-    let messages = Messages { format: which.format, is_quiet: which.quiet, verbosity: which.verbose };
-    let job = Job::resumed(
-        begin,
-        which.master.clone(),
-        &which.access,
-        which.connect_timeout.0,
-        which.signal_proxy,
-        which.output.clone(),
-        messages,
-    )?;
+    let job = Job::resumed(begin, which)?;
     let display = Display::new(&job, Stderr::of_process(stderr.voice()), SystemTime::now());
     Ok((job, display))
 }

@@ -51,12 +51,18 @@ const TAKEOVERS_FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
 /// Beyond the failover timeout: the master's clock starts when it notices the break, which may be later than here.
 const FAILOVER_MARGIN: Duration = Duration::from_secs(60);
 
+/// How long a launcher that was told nothing else looks for the master that it has lost: as long as the framework is kept.
+pub fn usual_reconnect_timeout(failover_timeout: Duration) -> Duration {
+    failover_timeout.saturating_add(FAILOVER_MARGIN)
+}
+
 /// One connection over its whole life.
 #[derive(Debug)]
 pub(super) struct Connection {
     state: State,
     failover_timeout: Duration,
     connect_timeout: Option<Duration>,
+    reconnect_timeout: Option<Duration>,
     /// Attempts since the last stable subscription.
     attempts: u32,
     give_up: Option<GiveUp>,
@@ -103,13 +109,19 @@ pub(super) enum Step {
 }
 
 impl Connection {
-    pub(super) fn new(failover_timeout_seconds: f64, connect_timeout: Option<Duration>, master: &str) -> Self {
+    pub(super) fn new(
+        failover_timeout_seconds: f64,
+        connect_timeout: Option<Duration>,
+        reconnect_timeout: Option<Duration>,
+        master: &str,
+    ) -> Self {
         // What the master does not accept either (negative, infinite) counts as none.
         let failover_timeout = Duration::try_from_secs_f64(failover_timeout_seconds).unwrap_or_default();
         Self {
             state: State::Idle,
             failover_timeout,
             connect_timeout,
+            reconnect_timeout,
             attempts: 0,
             give_up: None,
             last_reason: format!("no answer from {master}"),
@@ -197,8 +209,11 @@ impl Connection {
                 if now.saturating_sub(since) >= STABLE_AFTER {
                     self.attempts = 0;
                 }
-                let after = self.failover_timeout.saturating_add(FAILOVER_MARGIN);
-                self.give_up = Some(GiveUp { at: now.saturating_add(after), after, was_subscribed: true });
+                self.give_up = self.reconnect_timeout.map(|after| GiveUp {
+                    at: now.saturating_add(after),
+                    after,
+                    was_subscribed: true,
+                });
             }
             State::Idle | State::Disconnected { .. } | State::Connecting { .. } | State::Opened { .. } => {}
         }
@@ -314,7 +329,7 @@ mod tests {
     }
 
     fn subscribed(failover_timeout: f64) -> Connection {
-        let mut connection = Connection::new(failover_timeout, Some(s(30)), "m1:5050");
+        let mut connection = Connection::new(failover_timeout, Some(s(30)), Some(s(160)), "m1:5050");
         assert_eq!(connection.start(s(0)), Step::Subscribe);
         assert_eq!(connection.opened(s(0), "m:5050".to_owned()), None);
         assert_eq!(connection.subscribed(s(0), Some(15.0)), Ok("m:5050".to_owned()));
@@ -323,10 +338,10 @@ mod tests {
 
     /// One connection in each state.
     fn each() -> [(&'static str, Connection); 6] {
-        let idle = Connection::new(100.0, None, "m1:5050");
-        let mut connecting = Connection::new(100.0, None, "m1:5050");
+        let idle = Connection::new(100.0, None, Some(s(160)), "m1:5050");
+        let mut connecting = Connection::new(100.0, None, Some(s(160)), "m1:5050");
         connecting.start(s(0));
-        let mut opened = Connection::new(100.0, None, "m1:5050");
+        let mut opened = Connection::new(100.0, None, Some(s(160)), "m1:5050");
         opened.start(s(0));
         opened.opened(s(0), "m".to_owned());
         let mut disconnected = subscribed(100.0);
@@ -388,7 +403,7 @@ mod tests {
     #[test]
     fn strange_heartbeat_intervals_count_as_15_s() {
         for strange in [None, Some(0.0), Some(-1.0), Some(f64::NAN), Some(f64::INFINITY)] {
-            let mut connection = Connection::new(0.0, None, "m1:5050");
+            let mut connection = Connection::new(0.0, None, Some(s(160)), "m1:5050");
             connection.start(s(0));
             connection.opened(s(0), String::new());
             connection.subscribed(s(0), strange).unwrap();
@@ -425,7 +440,7 @@ mod tests {
 
     #[test]
     fn before_the_first_subscription_it_gives_up_after_the_connect_timeout() {
-        let mut connection = Connection::new(0.0, Some(s(30)), "m1:5050");
+        let mut connection = Connection::new(0.0, Some(s(30)), Some(s(160)), "m1:5050");
         connection.start(s(1));
         connection.broken(s(2), "connection refused".to_owned(), false, 0.0);
         assert_eq!(connection.tick(s(30), 0.0), Some(Step::Subscribe));
@@ -435,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_subscription_it_tries_for_the_failover_timeout_and_a_margin() {
+    fn after_a_subscription_it_tries_for_the_reconnect_timeout() {
         let mut connection = subscribed(100.0);
         connection.broken(s(10), "reset".to_owned(), false, 0.0);
         let (now, reason) = loop {
@@ -450,6 +465,18 @@ mod tests {
         };
         assert_eq!(now, s(170));
         assert!(reason.contains("lost the master for 160s: refused; the task may still run"), "{reason}");
+    }
+
+    #[test]
+    fn without_a_reconnect_timeout_it_tries_for_ever() {
+        let mut connection = subscribed(100.0);
+        connection.reconnect_timeout = None;
+        connection.broken(s(10), "reset".to_owned(), false, 0.0);
+        for attempt in 0..1000 {
+            let now = connection.due().unwrap();
+            assert_eq!(connection.tick(now, 1.0), Some(Step::Subscribe), "attempt {attempt}");
+            connection.broken(now, "refused".to_owned(), false, 1.0);
+        }
     }
 
     #[test]
@@ -470,7 +497,7 @@ mod tests {
 
     #[test]
     fn a_master_that_opens_the_stream_and_says_nothing_is_left() {
-        let mut connection = Connection::new(0.0, None, "m1:5050");
+        let mut connection = Connection::new(0.0, None, Some(s(160)), "m1:5050");
         connection.start(s(0));
         connection.opened(s(5), String::new());
         assert_eq!(connection.tick(s(34), 0.0), None);

@@ -84,6 +84,7 @@ pub(super) fn config() -> Config {
         master: "m1:5050".to_owned(),
         can_suppress: true,
         connect_timeout: Some(s(30)),
+        reconnect_timeout: Some(s(160)),
         is_recorded: false,
     }
 }

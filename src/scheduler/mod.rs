@@ -11,7 +11,7 @@
 //!
 //! **The connection** (`connection`) is idle, connecting, opened, subscribed, disconnected or closed. It reconnects with
 //! a truncated exponential back-off, notices a master that falls silent, and gives up after `connect_timeout` (never
-//! subscribed) or the failover timeout (subscribed before). A refusal by the master (ERROR) closes it for good.
+//! subscribed) or `reconnect_timeout` (subscribed before). A refusal by the master (ERROR) closes it for good.
 //!
 //! **Each task** (`task`) is waiting for an offer, launching, staging, starting, running, killing, lost or ended:
 //!
@@ -73,6 +73,7 @@ use proto::scheduler;
 
 use self::calls::Calls;
 use self::connection::Connection;
+pub use self::connection::usual_reconnect_timeout;
 use self::offers::{Flow, Queue};
 use self::placement::Failed;
 use self::reconcile::{Reconcile, TaskKey};
@@ -105,6 +106,8 @@ pub struct Config {
     pub can_suppress: bool,
     /// How long to try before the first subscription, from the first attempt; `None`: for ever.
     pub connect_timeout: Option<Duration>,
+    /// How long to look for a master that was lost; `None`: for ever. See [`usual_reconnect_timeout`].
+    pub reconnect_timeout: Option<Duration>,
     /// Whether to give [`Effect::Record`].
     pub is_recorded: bool,
 }
@@ -262,7 +265,9 @@ struct Abandoned {
 impl Scheduler {
     /// A scheduler without tasks, not connected.
     pub fn new(config: Config) -> Self {
-        let connection = Connection::new(config.framework.failover_timeout(), config.connect_timeout, &config.master);
+        let Config { connect_timeout, reconnect_timeout, .. } = config;
+        let failover_timeout = config.framework.failover_timeout();
+        let connection = Connection::new(failover_timeout, connect_timeout, reconnect_timeout, &config.master);
         Self {
             chance: fastrand::Rng::with_seed(config.seed),
             life: Life::Working,

@@ -272,8 +272,8 @@ impl From<HttpError> for Fault {
             HttpError::Status { status: 404, .. } => FaultKind::Missing,
             // 408 and 429 would be a proxy's.
             HttpError::Unauthorized { .. } => FaultKind::Definite,
-            // An agent that is away refuses connections; one that takes them and breaks the handshake off speaks no TLS.
-            HttpError::Tls { fault, .. } if fault.is_final() || *fault == TlsFault::BrokenOff => FaultKind::Definite,
+            HttpError::Tls { fault: TlsFault::BrokenOff, .. } => FaultKind::BrokenOff,
+            HttpError::Tls { fault, .. } if fault.is_final() => FaultKind::Definite,
             HttpError::Status { status: 400..=407 | 409..=428 | 501, .. } => FaultKind::Definite,
             _ => FaultKind::Unreachable,
         };

@@ -32,6 +32,8 @@ struct State {
     files: [File; 2],
     /// When the terminal update was seen.
     ended: Option<Duration>,
+    /// How long at most anything is waited for then.
+    patience: Duration,
     /// Outages that go on and that a person was told of.
     outages_told: u32,
 }
@@ -70,7 +72,7 @@ pub(super) enum Verdict {
 impl Board {
     pub(super) fn new(reports: mpsc::UnboundedSender<Report>, from: [u64; 2]) -> Self {
         let files = from.map(|offset| File { cursor: Cursor::at(offset), fetched: 0, cut: 0, given_up: None });
-        let state = State { directory: None, files, ended: None, outages_told: 0 };
+        let state = State { directory: None, files, ended: None, patience: Duration::MAX, outages_told: 0 };
         Self { began: Instant::now(), state: Mutex::new(state), news: watch::Sender::new(()), reports }
     }
 
@@ -186,10 +188,11 @@ impl Board {
         file.cut += count;
     }
 
-    /// The terminal update was seen.
-    pub(super) fn ended(&self, recorded: [Option<u64>; 2]) {
+    /// The terminal update was seen, or the task was given up; what fails from now on is waited for at most for `patience`.
+    pub(super) fn ended(&self, recorded: [Option<u64>; 2], patience: Duration) {
         let mut state = self.state();
         state.ended = Some(self.now());
+        state.patience = patience;
         for (file, bytes) in state.files.iter_mut().zip(recorded) {
             file.cursor.ended(bytes);
         }
@@ -238,7 +241,11 @@ impl Board {
                 self.report(Report::Notice(format!("{fault}; trying again")));
             }
         }
-        if outage.is_hopeless(now, state.ended) { Verdict::GiveUp } else { Verdict::TryAfter(outage.pause()) }
+        if outage.is_hopeless(now, state.ended, state.patience) {
+            Verdict::GiveUp
+        } else {
+            Verdict::TryAfter(outage.pause())
+        }
     }
 
     /// Notes an answered request, which ends an outage.

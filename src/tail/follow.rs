@@ -8,7 +8,7 @@ use super::agent::{Agent, Fault};
 use super::board::{Board, Task, Verdict};
 use super::cursor::Place;
 use super::look_out::LookOut;
-use super::pace::{FaultKind, SLOW};
+use super::pace::SLOW;
 use super::preamble::Preamble;
 use super::{Location, Outputs, Phase, Stream, Tailed};
 use crate::output::{Sink, Written};
@@ -58,7 +58,7 @@ async fn abandoned(mut control: watch::Receiver<Phase>) {
             return;
         }
         if control.changed().await.is_err() {
-            if matches!(phase, Phase::Ended { .. }) {
+            if phase.is_over() {
                 std::future::pending::<()>().await;
             }
             return;
@@ -139,7 +139,7 @@ impl Follower<'_> {
         self.board.download_ended(self.stream, place);
         match result {
             // If it means the file, reading it says the same.
-            Err(fault) if fault.kind != FaultKind::Unreachable => {
+            Err(fault) if !fault.kind.is_of_connection() => {
                 self.board.download_refused(self.stream);
                 Ok(())
             }

@@ -75,7 +75,7 @@ impl Locator {
     /// [`FaultKind::Missing`] while the sandbox may still appear; [`FaultKind::Definite`] when the task has ended and the agent, being up,
     /// has no such sandbox.
     pub(super) async fn locate(&mut self, agent: &Agent, phase: Phase, now: Duration) -> Result<Found, Fault> {
-        let has_ended = matches!(phase, Phase::Ended { .. });
+        let has_ended = phase.is_over();
         if phase != self.phase {
             // Something new is known of the task: its sandbox should be there now.
             (self.phase, self.next_state, self.pause) = (phase, None, FIRST_PAUSE);
@@ -89,7 +89,7 @@ impl Locator {
                 Ok(text) => {
                     self.has_virtual_paths = version_in(&text).map(|version| version >= FIRST_WITH_VIRTUAL_PATHS)
                 }
-                Err(fault) if fault.kind == FaultKind::Unreachable => return Err(fault),
+                Err(fault) if fault.kind.is_of_connection() => return Err(fault),
                 Err(_) => {}
             }
             self.has_asked_version = true;

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::agent::{Agent, Fault};
 use super::board::{Board, Verdict};
 use super::locate::{Found, Locator};
-use super::pace::{FaultKind, Outage, Pace, SLOW};
+use super::pace::{FaultKind, GIVEN_UP_PATIENCE, Outage, Pace, SLOW};
 use super::{Location, Phase, Report, Stream};
 
 /// Looks until nothing more is to be learned.
@@ -109,13 +109,16 @@ struct Timing<'a> {
 
 impl Timing<'_> {
     fn enter(&mut self, phase: Phase) {
-        if matches!(self.phase, Phase::Ended { .. }) {
+        if self.phase.is_over() {
             return;
         }
         match phase {
             Phase::Waiting | Phase::Abandon => return,
             Phase::Running => {}
-            Phase::Ended { stdout_bytes, stderr_bytes } => self.board.ended([stdout_bytes, stderr_bytes]),
+            Phase::Ended { stdout_bytes, stderr_bytes } => {
+                self.board.ended([stdout_bytes, stderr_bytes], Duration::MAX)
+            }
+            Phase::GivenUp => self.board.ended([None, None], GIVEN_UP_PATIENCE),
         }
         self.phase = phase;
         self.pace.rang(self.board.now());
@@ -129,7 +132,7 @@ impl Timing<'_> {
     /// A look was answered that was `started` in `phase`.
     fn looked(&mut self, phase: Phase, started: Duration, has_grown: bool, requests: u32) {
         self.pace.looked(self.board.now(), has_grown, requests);
-        if !matches!(phase, Phase::Ended { .. }) {
+        if !phase.is_over() {
             return;
         }
         match self.last_but_one {
@@ -167,7 +170,7 @@ impl Eyes<'_> {
     }
 
     async fn find(&mut self, phase: Phase) -> Result<Found, Fault> {
-        let has_ended = matches!(phase, Phase::Ended { .. });
+        let has_ended = phase.is_over();
         if let Some(directory) = self.board.directory() {
             match self.agent.list(&directory).await {
                 // Was it removed, or has the agent not found it yet after a restart?

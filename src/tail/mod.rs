@@ -19,7 +19,8 @@
 //!   bytes may follow the update.
 //! - **Trouble.** While the task runs nothing is given up: an agent that is down is asked until it is back. After the terminal update an
 //!   agent that does not answer is waited for 90 seconds, one that answers but does not know the sandbox 10 seconds (it may
-//!   have just restarted), one that refuses half a second. What could not be read is then told in [`Tailed`].
+//!   have just restarted), one that breaks TLS off the same, one that refuses half a second. What could not be read is then told in [`Tailed`].
+//!   Of a task that was given up nothing is waited for longer than a second.
 //! - **A reader of our own stream who left** ends the fetching of that file; its bytes are still counted.
 //!
 //! It must not judge the task: exit codes, displays and the order of things belong to the caller.
@@ -80,8 +81,18 @@ pub enum Phase {
         /// Bytes that the sandbox's stderr holds in the end.
         stderr_bytes: Option<u64>,
     },
+    /// The caller has given the task up without knowing its end. What the agent has of it is still read, but an agent that is
+    /// away is not waited for.
+    GivenUp,
     /// Stop at once, whatever is unread. Dropping the sender before the end means the same.
     Abandon,
+}
+
+impl Phase {
+    /// Whether nothing is expected of the task any more.
+    fn is_over(self) -> bool {
+        matches!(self, Self::Ended { .. } | Self::GivenUp)
+    }
 }
 
 /// Where the output goes.

@@ -101,10 +101,19 @@ pub(super) struct Outage {
 pub(super) enum FaultKind {
     /// No connection, no answer in time, a broken or senseless answer, or "not now" (an agent that recovers): later, perhaps.
     Unreachable,
+    /// Connections break before TLS begins: a proxy that restarts does that for seconds, an agent that speaks no TLS for ever.
+    BrokenOff,
     /// The agent does not know the path, now or any more.
     Missing,
     /// The agent refuses, or has said that there is no such sandbox: it would say the same again.
     Definite,
+}
+
+impl FaultKind {
+    /// Whether it is of the connection, and says nothing of what was asked for.
+    pub(super) fn is_of_connection(self) -> bool {
+        matches!(self, Self::Unreachable | Self::BrokenOff)
+    }
 }
 
 impl Outage {
@@ -121,9 +130,9 @@ impl Outage {
         FIRST_PAUSE.saturating_mul(1 << (self.failures - 1).min(16)).min(LONGEST_PAUSE)
     }
 
-    /// Whether nobody should wait any longer, the task having ended at `ended`.
-    pub(super) fn is_hopeless(&self, now: Duration, ended: Option<Duration>) -> bool {
-        ended.is_some_and(|ended| now.saturating_sub(ended.max(self.since)) >= self.patience())
+    /// Whether nobody should wait any longer, the task having ended at `ended`, and in no case longer than `most`.
+    pub(super) fn is_hopeless(&self, now: Duration, ended: Option<Duration>, most: Duration) -> bool {
+        ended.is_some_and(|ended| now.saturating_sub(ended.max(self.since)) >= self.patience().min(most))
     }
 
     /// Whether it is time to tell a person, which it is once.
@@ -141,6 +150,7 @@ impl Outage {
     fn patience(&self) -> Duration {
         match self.kind {
             FaultKind::Unreachable => UNREACHABLE_PATIENCE,
+            FaultKind::BrokenOff => BROKEN_OFF_PATIENCE,
             FaultKind::Missing => MISSING_PATIENCE,
             FaultKind::Definite => DEFINITE_PATIENCE,
         }
@@ -158,6 +168,12 @@ pub(super) const UNREACHABLE_PATIENCE: Duration = Duration::from_secs(90);
 
 /// An agent that has just restarted serves before it has found its sandboxes again.
 pub(super) const MISSING_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A proxy is soon up again, and who has forgotten `--agent-url` should not be kept waiting for long.
+const BROKEN_OFF_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Of a task that was given up: a second try, should the first have met a connection that was just breaking.
+pub(super) const GIVEN_UP_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Once more is enough.
 pub(super) const DEFINITE_PATIENCE: Duration = Duration::from_millis(500);
@@ -282,12 +298,16 @@ mod tests {
         let start = start();
         let outage = Outage::after(None, FaultKind::Unreachable, start);
         let long_after = start + Duration::from_secs(1000);
-        assert!(!outage.is_hopeless(long_after, None), "a running task is never given up");
-        assert!(!outage.is_hopeless(long_after + millis(89_999), Some(long_after)));
-        assert!(outage.is_hopeless(long_after + millis(90_000), Some(long_after)));
-        let missing = Outage::after(Some(outage), FaultKind::Missing, long_after);
-        assert!(!missing.is_hopeless(long_after + millis(9_999), Some(start)));
-        assert!(missing.is_hopeless(long_after + millis(10_000), Some(start)));
+        assert!(!outage.is_hopeless(long_after, None, Duration::MAX), "a running task is never given up");
+        assert!(!outage.is_hopeless(long_after + millis(89_999), Some(long_after), Duration::MAX));
+        assert!(outage.is_hopeless(long_after + millis(90_000), Some(long_after), Duration::MAX));
+        let missing = Outage::after(Some(outage.clone()), FaultKind::Missing, long_after);
+        assert!(!missing.is_hopeless(long_after + millis(9_999), Some(start), Duration::MAX));
+        assert!(missing.is_hopeless(long_after + millis(10_000), Some(start), Duration::MAX));
+        let broken_off = Outage::after(None, FaultKind::BrokenOff, start);
+        assert!(!broken_off.is_hopeless(long_after + millis(9_999), Some(long_after), Duration::MAX));
+        assert!(broken_off.is_hopeless(long_after + millis(10_000), Some(long_after), Duration::MAX));
+        assert!(outage.is_hopeless(long_after + millis(1_000), Some(long_after), GIVEN_UP_PATIENCE));
     }
 
     #[test]

@@ -77,6 +77,7 @@ impl World {
             master: "m1:5050".to_owned(),
             can_suppress: rng.u8(0..5) > 0,
             connect_timeout: None,
+            reconnect_timeout: Some(scheduler::usual_reconnect_timeout(FAILOVER_TIMEOUT)),
             is_recorded: true,
         };
         let mut world = Self {
