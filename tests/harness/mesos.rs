@@ -1,9 +1,11 @@
 //! A real Apache Mesos: master and agents in one process, with this project's executor on the agents.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::fs::FlockOperation;
 use rustix::process::Signal;
 
 use super::Stage;
@@ -24,7 +26,8 @@ const FLAGS: [&str; 7] = [
     "allocation_interval=50ms",
     // The agent itself removes ended containers, by default after six hours.
     "docker_remove_delay=0secs",
-    // An agent that starts would end every container `mesos-...` of the engine, those of other tests and users too.
+    // An agent that starts would end every container `mesos-...` of the engine, those of other tests and users too: only
+    // for engines of a test's own.
     "docker_kill_orphans=false",
     // Long enough for a test, short enough that one that fails does not leave executors behind for minutes.
     "recovery_timeout=1mins",
@@ -41,11 +44,30 @@ pub(crate) struct Mesos {
     directory: PathBuf,
     agents: u32,
     flags: Vec<String>,
+    _turn: Turn,
+}
+
+/// The right to have a cluster, one at a time on this machine whatever runs the tests: an agent that starts inspects every
+/// container `mesos-...`, and ends when somebody else removes one of them meanwhile.
+pub(crate) struct Turn {
+    _lock: File,
+}
+
+impl Turn {
+    /// Waits for it.
+    pub(crate) fn take() -> Self {
+        let user = rustix::process::geteuid().as_raw();
+        let path = std::env::temp_dir().join(format!("launch-container-cluster-{user}.lock"));
+        let lock = File::options().create(true).append(true).open(path).expect("a file");
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive).expect("the file can be locked");
+        Self { _lock: lock }
+    }
 }
 
 impl Mesos {
     /// Starts one; `flags` are NAME=VALUE as for `scripts/mesos`.
     pub(crate) fn start(stage: &Stage, version: &'static str, agents: u32, flags: &[&str]) -> Self {
+        let turn = Turn::take();
         let directory = stage.root.path().join("mesos");
         let launcher = directory.join("libexec");
         std::fs::create_dir_all(&launcher).unwrap();
@@ -59,7 +81,7 @@ impl Mesos {
             .map(|&flag| flag.to_owned())
             .chain([format!("launcher_dir={}", launcher.display())])
             .collect();
-        let mut mesos = Self { version, process: None, address: String::new(), directory, agents, flags };
+        let mut mesos = Self { version, process: None, address: String::new(), directory, agents, flags, _turn: turn };
         mesos.run(0);
         mesos
     }

@@ -10,6 +10,7 @@
 #![allow(dead_code, unused_imports, reason = "every test binary uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod detour;
 mod engine;
 mod leftovers;
 mod mesos;
@@ -24,8 +25,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+pub(crate) use detour::Detour;
 pub(crate) use engine::{Engine, IMAGE};
-pub(crate) use mesos::Mesos;
+pub(crate) use mesos::{Mesos, Turn};
 pub(crate) use nginx::{Authority, Nginx};
 pub(crate) use private_engine::{LiveRestore, PrivateEngine};
 pub(crate) use proxy::{Fault, Proxy};
@@ -162,6 +164,15 @@ impl Stage {
     /// Waits until one container of this stage runs, and returns the engine's id of it.
     pub(crate) fn running_container(&self) -> String {
         self.engine.wait_for_running(self.root.path())
+    }
+
+    /// Waits until the containers of this stage are gone, for agents that remove them after the task's end was told.
+    pub(crate) fn wait_until_no_container(&self, limit: Duration) {
+        let deadline = std::time::Instant::now() + limit;
+        while let [left, ..] = self.engine.containers_of(self.root.path()).as_slice() {
+            assert!(std::time::Instant::now() < deadline, "there is still the container {left:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Fails when something of this stage is still there.

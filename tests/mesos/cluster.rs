@@ -7,7 +7,7 @@ use proto::http::{Client, ClientOptions};
 use serde_json::Value;
 use url::Url;
 
-use crate::harness::{Launch, Mesos, Running, Stage};
+use crate::harness::{Launch, Mesos, Running, Stage, Turn};
 
 /// How long what a launch used may still be there after its end: real agents remove a container after they have reported it.
 const SETTLES_WITHIN: Duration = Duration::from_secs(20);
@@ -37,7 +37,7 @@ impl fmt::Display for Master {
 }
 
 enum Process {
-    Local { running: Option<Running> },
+    Local { running: Option<Running>, _turn: Turn },
     Mesos(Box<Mesos>),
 }
 
@@ -50,21 +50,33 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Two agents; `flags` are for real Mesos.
+    /// Two agents; `flags` are for real Mesos, and those of agents that `launch-container local` has, too, for both.
     pub(crate) fn start(master: Master, flags: &[&str]) -> Self {
+        Self::with_agents(2, master, flags)
+    }
+
+    /// Another number of agents.
+    pub(crate) fn with_agents(agents: u32, master: Master, flags: &[&str]) -> Self {
         let stage = Stage::new().settling_within(SETTLES_WITHIN);
         let (process, address) = match master {
             Master::Local => {
-                let resources = "--resources=cpus:4;mem:2048;disk:2048;ports:[31000-32000]";
-                let options = ["local", "--port=0", "--agents=2", resources];
+                let turn = Turn::take();
+                let mut options = ["local", "--port=0"].map(str::to_owned).to_vec();
+                options.push(format!("--agents={agents}"));
+                let of_both =
+                    flags.iter().filter(|flag| flag.starts_with("resources=") || flag.starts_with("attributes="));
+                options.extend(of_both.map(|flag| format!("--{flag}")));
+                if !flags.iter().any(|flag| flag.starts_with("resources=")) {
+                    options.push("--resources=cpus:4;mem:2048;disk:2048;ports:[31000-32000]".to_owned());
+                }
                 let running = stage.launcher(options).limit(CLUSTER_LIMIT).start();
                 let said = String::from_utf8(running.wait_for_stdout("\n")).unwrap();
                 let address = said.split_whitespace().find_map(|word| word.find("127.0.0.1:").map(|at| &word[at..]));
                 let address = address.unwrap_or_else(|| panic!("no address in {said:?}")).to_owned();
-                (Process::Local { running: Some(running) }, address)
+                (Process::Local { running: Some(running), _turn: turn }, address)
             }
             Master::Mesos(version) => {
-                let mesos = Mesos::start(&stage, version, 2, flags);
+                let mesos = Mesos::start(&stage, version, agents, flags);
                 let address = mesos.address().to_owned();
                 (Process::Mesos(Box::new(mesos)), address)
             }
@@ -179,7 +191,7 @@ impl Drop for Cluster {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if let Self::Local { running } = self
+        if let Self::Local { running, .. } = self
             && let Some(running) = running.take()
             && !std::thread::panicking()
         {

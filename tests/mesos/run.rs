@@ -91,7 +91,7 @@ fn one(cluster: &Cluster, scenario: &Scenario) -> Result<(), String> {
     };
     let mut words: Vec<String> = vec![report.to_owned()];
     words.extend(scenario.options.iter().map(|word| place(word)));
-    words.push(scenario.image.to_owned());
+    words.extend(scenario.image.map(str::to_owned));
     words.extend(scenario.cmd.iter().map(|word| place(word)));
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let launch = cluster.launcher(&words).limit(LIMIT).start();

@@ -9,7 +9,8 @@ use crate::harness::IMAGE;
 /// `{port}` a port that agents offer.
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
-    pub(crate) image: &'static str,
+    /// `None`: the options describe the task.
+    pub(crate) image: Option<&'static str>,
     pub(crate) options: Vec<&'static str>,
     pub(crate) cmd: Vec<&'static str>,
     /// A file in `{files}`.
@@ -60,7 +61,7 @@ impl Scenario {
     pub(crate) fn new(name: &'static str, cmd: &[&'static str]) -> Self {
         Self {
             name,
-            image: IMAGE,
+            image: Some(IMAGE),
             options: vec!["--cpus=0.1", "--mem=32"],
             cmd: cmd.to_vec(),
             file: None,
@@ -81,8 +82,15 @@ impl Scenario {
         self
     }
 
+    /// These options describe the task.
+    pub(crate) fn only(mut self, options: &[&'static str]) -> Self {
+        self.image = None;
+        self.options = options.to_vec();
+        self
+    }
+
     pub(crate) fn image(mut self, image: &'static str) -> Self {
-        self.image = image;
+        self.image = Some(image);
         self
     }
 

@@ -2,6 +2,7 @@
 
 use rustix::process::Signal;
 
+use crate::harness::IMAGE;
 use crate::scenario::Scenario;
 
 /// Says "up", and "bye" when it is asked to end.
@@ -10,6 +11,21 @@ const POLITE: &str = "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0
 const STUBBORN: &str = "trap 'echo no' TERM; echo up; while :; do sleep 0.1; done";
 /// All bytes, and what breaks those who take bytes for text.
 const ODD: &[u8] = b"\xff\xfe half of a character: \xe2\x82 \r\n \x1b[31m \\u00ff \\n \"quoted\" \0\0 no newline";
+/// For `nc -e`: takes a request, keeps its first line in a file, answers 404.
+const ANSWER: &str = r#"
+IFS=$(printf "\r") read -r line rest
+echo "$line" >/tmp/line
+until [ "${#line}" = 1 ]; do read -r line; done
+printf "HTTP/1.1 404 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n""#;
+const ANSWERS_ONCE: &str = r#"echo "$ANSWER" >/tmp/answer; nc -l -p 8080 -e sh /tmp/answer; cat /tmp/line"#;
+/// Says "bye" to the request to end.
+const ANSWERS: &str = r#"
+trap 'echo bye; exit 3' TERM
+echo "$ANSWER" >/tmp/answer
+echo up
+while :; do nc -l -p 8080 -e sh /tmp/answer & wait $!; done"#;
+/// Takes one connection.
+const LISTENS_ONCE: &str = "nc -l -p 8080 </dev/null; echo seen";
 const FIFTY_MEGABYTES: usize = 50 << 20;
 
 /// All of them.
@@ -138,20 +154,53 @@ fn health() -> Vec<Scenario> {
             .options(&["--health-cmd=touch /tmp/seen", "--health-interval=100ms"])
             .quiet()
             .stdout("seen\n"),
+        of_file(
+            "healthy by HTTP",
+            ANSWERS_ONCE,
+            r#""type":"HTTP","http":{"port":8080,"path":"/health","statuses":[404]}"#,
+        )
+        .quiet()
+        .stdout("GET /health HTTP/1.1\n"),
+        of_file("healthy by TCP", LISTENS_ONCE, r#""type":"TCP","tcp":{"port":8080}"#).quiet().stdout("seen\n"),
+        of_file(
+            "killed for its answer by HTTP",
+            ANSWERS,
+            r#""type":"HTTP","http":{"port":8080},"grace_period_seconds":0"#,
+        )
+        .code(3)
+        .stdout("up\nbye\n")
+        .states(&KILLED_FOR_ITS_HEALTH),
+        of_file("killed for not listening", POLITE, r#""type":"TCP","tcp":{"port":8080},"grace_period_seconds":0"#)
+            .code(3)
+            .stdout("up\nbye\n")
+            .states(&KILLED_FOR_ITS_HEALTH),
         Scenario::new("killed for its health", &[POLITE])
             .options(&["--health-cmd=exit 4", "--health-interval=200ms", "--health-retries=2"])
             .code(3)
             .stdout("up\nbye\n")
-            .states(&[
-                "launching",
-                "TASK_STARTING",
-                "TASK_RUNNING",
-                // Not healthy.
-                "TASK_RUNNING",
-                "TASK_KILLING",
-                "TASK_KILLED",
-            ]),
+            .states(&KILLED_FOR_ITS_HEALTH),
     ]
+}
+
+/// The second time it runs it is told not to be healthy.
+const KILLED_FOR_ITS_HEALTH: [&str; 6] =
+    ["launching", "TASK_STARTING", "TASK_RUNNING", "TASK_RUNNING", "TASK_KILLING", "TASK_KILLED"];
+
+/// A task with a health check for which the launcher has no option; what `check` leaves out is as here.
+fn of_file(name: &'static str, script: &str, check: &str) -> Scenario {
+    let grace = if check.contains("grace_period_seconds") { "" } else { r#""grace_period_seconds":60,"# };
+    let scalar =
+        |name: &str, value: f64| serde_json::json!({"name": name, "type": "SCALAR", "scalar": {"value": value}});
+    let docker = serde_json::json!({"image": IMAGE, "network": "BRIDGE"});
+    let times = r#""delay_seconds":0,"interval_seconds":0.2,"timeout_seconds":20,"consecutive_failures":3"#;
+    let task = serde_json::json!({
+        "name": "checked",
+        "resources": [scalar("cpus", 0.1), scalar("mem", 32.0)],
+        "command": {"shell": true, "value": script, "environment": {"variables": [{"name": "ANSWER", "value": ANSWER}]}},
+        "container": {"type": "DOCKER", "docker": docker},
+        "health_check": serde_json::from_str::<serde_json::Value>(&format!("{{{grace}{times},{check}}}")).unwrap(),
+    });
+    Scenario::new(name, &[]).only(&["--task={files}/task.json"]).file("task.json", task.to_string())
 }
 
 fn kills() -> Vec<Scenario> {

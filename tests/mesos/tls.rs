@@ -1,7 +1,7 @@
 //! A real master and real agents behind a real nginx that speaks TLS for them.
 
 use crate::cluster::{Cluster, Master};
-use crate::harness::{Authority, Ended, IMAGE, Nginx, nginx};
+use crate::harness::{Authority, Detour, Ended, IMAGE, Nginx, nginx};
 
 const SMALL: [&str; 2] = ["--cpus=0.1", "--mem=32"];
 const SCRIPT: &str = "seq 1000; exit 6";
@@ -97,6 +97,27 @@ fn a_master_behind_tls_is_reached_and_agents_wherever_they_are() {
     let secret = rig.cluster.stage.private_file("secret", "ada canary");
     let kept = rig.run(&rig.https(PLAIN), &[&format!("--secret-file={secret}")]);
     kept.expect_code(6).expect_stdout("").expect_one_line(&["bytes", "stdout", "TLS", "--agent-url"]);
+}
+
+#[test]
+fn a_proxy_that_breaks_connections_for_some_seconds_loses_no_output() {
+    let rig = Rig::start();
+    let detour = Detour::to(rig.nginx.address(PLAIN));
+    let (master, cacert) = (format!("--master={}", rig.cluster.address()), format!("--cacert={}", rig.ca.file()));
+    let agents = format!("--agent-url=https://{}", detour.address());
+    let volume = format!("{}:/data", rig.cluster.files("tls").display());
+    let script = "echo up; until [ -e /data/go ]; do sleep 0.1; done; seq 1000; exit 6";
+    let options = [master.as_str(), &cacert, &agents, "--format=json", "-v", &volume];
+    let launch = rig.cluster.stage.launcher([&options[..], &SMALL, &[IMAGE, script]].concat()).start();
+    launch.wait_for_stdout("up\n");
+    detour.break_connections();
+    std::fs::write(rig.cluster.files("tls").join("go"), "").unwrap();
+    launch.wait_for_stderr("TASK_FAILED");
+    // Pauses between attempts double from a tenth of a second on: this takes longer than what refuses is given.
+    detour.wait_for_broken(5);
+    detour.pass();
+    let expected: String = (1..=1000).map(|number| format!("{number}\n")).collect();
+    launch.finish().expect_code(6).expect_stdout(format!("up\n{expected}"));
 }
 
 #[test]

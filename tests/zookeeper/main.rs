@@ -6,6 +6,7 @@
 mod harness;
 mod launcher;
 mod master;
+mod real;
 mod server;
 
 use std::pin::pin;
