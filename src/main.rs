@@ -117,6 +117,7 @@ fn keep_cluster(cli: &LocalCli) -> ExitCode {
         agents: cli.agents,
         port: Some(cli.port),
         resources,
+        heartbeat_interval: cli.heartbeat_interval,
         attributes: cli.attributes.iter().map(|one| one.0.clone()).collect(),
         ..local::Options::default()
     };

@@ -16,10 +16,11 @@ pub mod operator;
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 
-use crate::cli::{Cli, RUN_VERBS, RunCli, Stop, pages};
+use crate::cli::{Cli, RUN_VERBS, RunCli, Stop, pages, parse_time_span};
 use crate::exit;
 use proto::mesos::Attribute;
 
@@ -73,6 +74,10 @@ pub struct LocalCli {
     #[arg(long, value_name = "FILE")]
     pub secret_file: Option<PathBuf>,
 
+    /// Between two HEARTBEAT events, from which a framework knows that its master is there
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = heartbeat_interval)]
+    pub heartbeat_interval: Duration,
+
     /// Log what the cluster does; twice for every message
     #[arg(long, action = clap::ArgAction::Count)]
     pub verbose: u8,
@@ -81,6 +86,13 @@ pub struct LocalCli {
 /// The attributes of one agent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attributes(pub Vec<Attribute>);
+
+fn heartbeat_interval(text: &str) -> Result<Duration, String> {
+    match parse_time_span(text)? {
+        Duration::ZERO => Err("frameworks need one now and then".to_owned()),
+        interval => Ok(interval),
+    }
+}
 
 fn attributes(text: &str) -> Result<Attributes, String> {
     proto::attributes::parse(text).map(Attributes)

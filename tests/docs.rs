@@ -88,22 +88,37 @@ fn what_the_containerizer_takes_is_described_as_it_is() {
 }
 
 #[test]
-fn every_test_that_the_containerizers_features_name_is_there() {
-    let features = fs::read_to_string(root().join("docs/containerizer-features.md")).unwrap();
+fn every_test_that_the_tables_name_is_there() {
     let mut sources = String::new();
     for folder in ["src", "containerizer/src", "proto/src", "tests"] {
         read_sources(&root().join(folder), &mut sources);
     }
-    let mut named = 0;
-    for line in features.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| feature")) {
-        let shown_by = line.split('|').nth(2).expect("a second column").trim();
-        assert!(!shown_by.is_empty(), "{line}");
-        for test in shown_by.split('`').skip(1).step_by(2) {
-            assert!(sources.contains(&format!("fn {test}(")), "{test} is no test: {line}");
-            named += 1;
+    // In which column the tests stand, and how many there are at least.
+    for (document, column, least) in
+        [("docs/containerizer-features.md", 2, 30), ("docs/features.md", 2, 30), ("docs/faults.md", 3, 30)]
+    {
+        let text = fs::read_to_string(root().join(document)).unwrap();
+        let mut named = 0;
+        let is_row =
+            |line: &&str| line.starts_with("| ") && !line.starts_with("| feature") && !line.starts_with("| fault |");
+        for line in text.lines().filter(is_row) {
+            let shown_by = line.split('|').nth(column).unwrap_or_default().trim();
+            assert!(!shown_by.is_empty(), "{document}: {line}");
+            for test in shown_by.split('`').skip(1).step_by(2) {
+                assert!(sources.contains(&format!("fn {test}(")), "{document}: {test} is no test: {line}");
+                named += 1;
+            }
         }
+        assert!(named > least, "{document}: only {named} tests are named");
     }
-    assert!(named > 30, "only {named} tests are named");
+}
+
+#[test]
+fn every_fault_that_the_launcher_has_to_survive_is_listed() {
+    let faults = fs::read_to_string(root().join("docs/faults.md")).unwrap();
+    for number in (1..=12).chain([22, 23, 27, 29]) {
+        assert!(faults.contains(&format!("\n| F{number} ")), "docs/faults.md lacks F{number}");
+    }
 }
 
 fn read_sources(folder: &Path, sources: &mut String) {

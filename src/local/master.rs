@@ -78,6 +78,8 @@ pub struct Config {
     pub port: u16,
     /// Seconds since the epoch at time zero, for the timestamps of the master's own updates.
     pub epoch_seconds: f64,
+    /// Between two HEARTBEAT events; [`HEARTBEAT_INTERVAL`] in real masters.
+    pub heartbeat_interval: Duration,
 }
 
 /// An agent as it registers.

@@ -68,6 +68,8 @@ pub struct Options {
     pub resources: Option<Resources>,
     /// Of the first agent, the second and so on; the last one's are those of all others, too.
     pub attributes: Vec<Vec<mesos::Attribute>>,
+    /// Between two HEARTBEAT events; longer than zero.
+    pub heartbeat_interval: Duration,
     /// The program to start as `docker-containerizer`; by default this executable.
     pub containerizer: PathBuf,
     /// Holds sandboxes and state, and stays; `None`: a fresh private directory that is removed in the end.
@@ -83,6 +85,7 @@ impl Default for Options {
             port: None,
             resources: None,
             attributes: vec![],
+            heartbeat_interval: master::HEARTBEAT_INTERVAL,
             containerizer: PathBuf::from("/proc/self/exe"),
             work_dir: None,
             access: Access::Open,
@@ -383,7 +386,9 @@ fn assemble(address: SocketAddr, options: &Options, work_dir: &WorkDir) -> (Arc<
         .collect();
     let ids = agents.iter().map(|agent| agent.config().info.id.clone().unwrap_or_default().value).collect();
     let sandboxes = Sandboxes::new(work_dir.path(), ids);
-    let config = master::Config { id: master_id, host: hostname, port: address.port(), epoch_seconds };
+    let heartbeat_interval = options.heartbeat_interval;
+    let config =
+        master::Config { id: master_id, host: hostname, port: address.port(), epoch_seconds, heartbeat_interval };
     let containerizer = Containerizer::new(&options.containerizer, work_dir.path(), &libexec, address.port());
     let has_executor_tokens = !options.access.is_open();
     (Hub::new(Master::new(config), agents, containerizer, started, has_executor_tokens), sandboxes)

@@ -73,6 +73,8 @@ pub(super) struct World {
     mesos: Mesos,
     /// Whether the sandbox is there and served.
     pub(super) has_sandbox: bool,
+    /// Whether its executor is left out of the agent's state.
+    pub(super) is_forgotten: bool,
     /// The sandbox's files.
     pub(super) files: BTreeMap<String, Vec<u8>>,
     /// Taken by the next requests whose route and file contain the text.
@@ -94,6 +96,7 @@ impl FakeAgent {
         let world = World {
             mesos,
             has_sandbox: true,
+            is_forgotten: false,
             files: BTreeMap::from(["stdout", "stderr"].map(|name| (name.to_owned(), vec![]))),
             faults: VecDeque::new(),
             outage: None,
@@ -261,7 +264,7 @@ impl World {
 
     fn state(&self) -> Vec<u8> {
         let executor = format!(r#"{{"id":"E","name":"x","directory":"{DIRECTORY}","tasks":[]}}"#);
-        let executors = if self.has_sandbox { &executor[..] } else { "" };
+        let executors = if self.has_sandbox && !self.is_forgotten { &executor[..] } else { "" };
         let version = self.mesos.version();
         format!(r#"{{"version":"{version}","frameworks":[{{"id":"F","executors":[{executors}]}}]}}"#).into_bytes()
     }

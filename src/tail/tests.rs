@@ -335,6 +335,22 @@ async fn nothing_is_cut_of_output_that_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn sandbox_of_an_executor_that_the_agent_has_forgotten_is_read_on() {
+    for mesos in Mesos::ALL {
+        let rig = Rig::running(mesos).await;
+        rig.agent.append("stdout", b"before");
+        rig.expect_stdout(b"before").await;
+        // Too many others have ended on this agent.
+        rig.agent.world().is_forgotten = true;
+        rig.agent.append("stdout", b"after");
+        rig.end(None, None).await;
+        let done = rig.finish().await;
+        assert_eq!(done.stdout, b"after", "{mesos:?}");
+        assert_eq!((done.lost(), done.notices().len()), ((None, None), 0), "{mesos:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn task_without_output_costs_no_request() {
     let rig = Rig::start(Mesos::V1_11).await;
     rig.end(0, 0).await;

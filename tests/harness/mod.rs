@@ -19,6 +19,7 @@ mod private_engine;
 mod proxy;
 mod running;
 mod server;
+mod wire;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,7 @@ pub(crate) use private_engine::{LiveRestore, PrivateEngine};
 pub(crate) use proxy::{Fault, Proxy};
 pub(crate) use running::{Ended, Launch, Reader, Running, Terminal};
 pub(crate) use server::{Gate, Registry, Server, closed_port};
+pub(crate) use wire::{Trick, Weather, Wire};
 
 /// How long a launch may take before the test fails; generous, since tests share two cores.
 pub(crate) const LAUNCH_LIMIT: Duration = Duration::from_secs(60);

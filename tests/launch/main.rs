@@ -5,6 +5,7 @@
 mod cluster;
 mod container;
 mod exit;
+mod failover;
 mod failures;
 #[path = "../harness/mod.rs"]
 mod harness;

@@ -96,6 +96,7 @@ impl World {
                 host: "127.0.0.1".to_owned(),
                 port: 5050,
                 epoch_seconds: 0.0,
+                heartbeat_interval: master::HEARTBEAT_INTERVAL,
             }),
             generation: 0,
             streams: BTreeMap::new(),

@@ -1,6 +1,8 @@
 //! The real binary finds its cluster through ZooKeeper, and keeps the password to itself.
 
-use crate::harness::{IMAGE, Running, Stage};
+use std::collections::VecDeque;
+
+use crate::harness::{IMAGE, Running, Stage, Weather, Wire};
 use crate::server::{Contender, Permission, ZooKeeper};
 
 const FAILED: i32 = 125;
@@ -48,6 +50,39 @@ fn what_keeps_the_leader_from_us_is_said_in_one_line() {
     let ended = run("zk://me:canary@127.0.0.1:2181");
     ended.expect_code(FAILED).expect_one_line(&["zk://127.0.0.1:2181", "path"]);
     assert!(!ended.said().contains("canary"), "{}", ended.said());
+}
+
+/// F4: masters are voted out one after the other while a task runs; behind all of them is one cluster, as after real elections.
+#[test]
+fn three_elections_in_a_row_do_not_disturb_a_task() {
+    let zookeeper = ZooKeeper::start(&[]);
+    let stage = Stage::new();
+    let (cluster, address) = start_cluster(&stage);
+    let masters: Vec<Wire> = (0..4).map(|_| Wire::to(&address)).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut contending: VecDeque<_> = masters
+        .iter()
+        .map(|master| runtime.block_on(Contender::json(master.address()).join(&zookeeper, "/mesos")))
+        .collect();
+    let volume = format!("{}:/files", stage.files().display());
+    let script = "echo run >>/files/runs; echo up; until [ -e /files/go ]; do sleep 0.05; done; seq 1000; exit 7";
+    let url = format!("--master={}", zookeeper.url("/mesos"));
+    let launch = stage.launcher([url.as_str(), "-v", &volume, IMAGE, script]).start();
+    launch.wait_for_stdout("up\n");
+    for pair in masters.windows(2) {
+        let before = pair[1].connections();
+        // A master that is voted out ends itself.
+        runtime.block_on(contending.pop_front().unwrap().leave());
+        pair[0].turn(Weather::Gone);
+        pair[1].wait_for_connections(before);
+    }
+    std::fs::write(stage.files().join("go"), "").unwrap();
+    let ended = launch.finish();
+    let numbers: String = (1..=1000).map(|number| format!("{number}\n")).collect();
+    ended.expect_code(7).expect_stdout(format!("up\n{numbers}"));
+    assert_eq!(crate::harness::read(&stage.files().join("runs")), b"run\n", "{}", ended.said());
+    cluster.interrupt();
+    cluster.finish();
 }
 
 /// For as long as the server lives: nothing here keeps a session.

@@ -9,7 +9,7 @@ use proto::{mesos, scheduler};
 use super::allocator::FrameworkKey;
 use super::framework::{Framework, is_terminal};
 use super::validation::{self, check_call};
-use super::{Effect, HEARTBEAT_INTERVAL, MAX_COMPLETED_FRAMEWORKS, StreamId, Turn, of_framework};
+use super::{Effect, MAX_COMPLETED_FRAMEWORKS, StreamId, Turn, of_framework};
 use crate::hash::IndexMap;
 
 impl Turn<'_> {
@@ -47,7 +47,7 @@ impl Turn<'_> {
         self.master.allocator.activate(key, &role, is_suppressed);
         let subscribed = event::Subscribed {
             framework_id,
-            heartbeat_interval_seconds: Some(HEARTBEAT_INTERVAL.as_secs_f64()),
+            heartbeat_interval_seconds: Some(self.master.config.heartbeat_interval.as_secs_f64()),
             master_info: Some(self.master.config.master_info()),
         };
         self.event(
@@ -164,10 +164,11 @@ impl Turn<'_> {
     }
 
     pub(super) fn send_heartbeats(&mut self) {
+        let interval = self.master.config.heartbeat_interval;
         for framework in self.master.frameworks.values_mut() {
             let Some(stream) = framework.stream else { continue };
             if framework.heartbeat_at <= self.now {
-                framework.heartbeat_at = self.now + HEARTBEAT_INTERVAL;
+                framework.heartbeat_at = self.now + interval;
                 let event = scheduler::Event { r#type: Some(event::Type::Heartbeat as i32), ..Default::default() };
                 self.effects.push(Effect::Event { stream, event: Box::new(event) });
             }

@@ -22,8 +22,13 @@ struct Client {
 
 impl World {
     fn new(agents: u32) -> Self {
-        let config =
-            Config { id: "M".to_owned(), host: "127.0.0.1".to_owned(), port: 5050, epoch_seconds: 1_000_000.0 };
+        let config = Config {
+            id: "M".to_owned(),
+            host: "127.0.0.1".to_owned(),
+            port: 5050,
+            epoch_seconds: 1_000_000.0,
+            heartbeat_interval: HEARTBEAT_INTERVAL,
+        };
         let mut world = Self { master: Master::new(config), now: Duration::ZERO, last_stream: 0 };
         for agent in 0..agents {
             world.handle(Input::AgentRegistered(Box::new(agent_of(agent, HOST))));
