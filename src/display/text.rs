@@ -103,11 +103,12 @@ impl Narrator {
             Update::Status(status) => {
                 let is_out_of_memory = status.record.as_ref().is_some_and(|record| record.oom_killed);
                 if is_out_of_memory && !std::mem::replace(&mut self.is_out_of_memory_said, true) {
-                    let limit = self.launch.memory_mb;
-                    (
-                        Weight::Failure,
-                        format!("the task used up its memory limit of {limit} MB; give it more with --mem"),
-                    )
+                    let memory = status.record.as_ref().and_then(|record| record.memory.as_deref());
+                    let what = match memory {
+                        Some(memory) => format!("the task was {memory}"),
+                        None => format!("the task used up its memory limit of {} MB", self.launch.memory_mb),
+                    };
+                    (Weight::Failure, format!("{what}; give it more with --mem"))
                 } else if status.state == TaskState::TaskRunning && !std::mem::replace(&mut self.is_running_said, true)
                 {
                     (Weight::Step, format!("task {} is running{}", status.task_id, self.on_host()))

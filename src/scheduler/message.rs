@@ -98,8 +98,8 @@ const SIGNALS: [(u8, &str); 31] = [
     (31, "Bad system call"),
 ];
 
-/// Something that is worth knowing about a code that passes through; only where Mesos' own docker executor tells it, as from our own
-/// the code is known to be the container's.
+/// Something that is worth knowing about a code or a signal that passes through; not where our own executor tells it: there the code is
+/// known to be the container's, and a kill for memory is told by itself.
 pub(super) fn remark(status: &TaskStatus) -> Option<String> {
     let is_docker_client = ["Container exited with", "Docker container run error: "]
         .iter()
@@ -107,6 +107,7 @@ pub(super) fn remark(status: &TaskStatus) -> Option<String> {
     let is_ours = status.data.as_deref().and_then(TaskRecord::parse).is_some();
     match outcome(status) {
         Outcome::Exited(code) if is_docker_client && !is_ours => words::remark(code),
+        Outcome::Signaled(signal) if !is_ours => Some(words::of_signal(signal)),
         _ => None,
     }
 }

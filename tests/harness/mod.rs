@@ -18,6 +18,7 @@ pub(crate) mod nginx;
 mod private_engine;
 mod proxy;
 mod running;
+mod scripted;
 mod server;
 mod wire;
 
@@ -33,6 +34,7 @@ pub(crate) use nginx::{Authority, Nginx};
 pub(crate) use private_engine::{LiveRestore, PrivateEngine};
 pub(crate) use proxy::{Fault, Proxy};
 pub(crate) use running::{Ended, Launch, Reader, Running, Terminal};
+pub(crate) use scripted::{Script, Scripted};
 pub(crate) use server::{Gate, Registry, Server, closed_port};
 pub(crate) use wire::{Trick, Weather, Wire};
 

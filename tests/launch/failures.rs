@@ -112,7 +112,7 @@ fn a_volume_whose_source_is_missing_is_named() {
 fn a_task_that_outgrows_its_memory_is_told_so() {
     let stage = Stage::new();
     let ended = stage.local(&["--mem=16"], &["tail /dev/zero"]).run();
-    ended.expect_code(137).expect_words(&["memory", "16"]);
+    ended.expect_code(137).expect_words(&["killed: memory limit", "(peak", "--mem"]);
 }
 
 #[test]

@@ -15,3 +15,4 @@ mod output;
 mod runs;
 mod signals;
 mod terminal;
+mod transcripts;

@@ -51,6 +51,34 @@ pub(super) fn remark(code: u8) -> Option<String> {
     Some(format!("the task ended with {code}: {why}"))
 }
 
+/// What is worth saying of a signal that ended a task.
+pub(super) fn of_signal(signal: u8) -> String {
+    let name = match signal {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        15 => "SIGTERM",
+        24 => "SIGXCPU",
+        25 => "SIGXFSZ",
+        31 => "SIGSYS",
+        _ => "see kill -l",
+    };
+    let step = match signal {
+        9 => "give it more memory with --mem, or ask who killed it",
+        4 | 6..=8 | 11 | 31 => "it crashed: see its output",
+        _ => "ask who sent it",
+    };
+    format!("the task was ended by signal {signal} ({name}); {step}")
+}
+
 /// A way of saying something, known by a part of it.
 struct Dialect {
     /// In small letters; all of them are in the message.
