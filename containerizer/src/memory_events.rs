@@ -107,7 +107,12 @@ mod tests {
 
     fn v1(files: &[(&str, &str)]) -> Option<MemoryEvents> {
         let group = group(files);
-        MemoryEvents::read(&Cgroups::V1 { cpu: None, cpuacct: None, memory: Some(group.path().to_owned()) })
+        MemoryEvents::read(&Cgroups::V1 {
+            cpu: None,
+            cpuacct: None,
+            memory: Some(group.path().to_owned()),
+            blkio: None,
+        })
     }
 
     fn v2(files: &[(&str, &str)]) -> Option<MemoryEvents> {

@@ -3,13 +3,15 @@
 //! Both generations of control groups are known. A container's groups are found once, through its first process; from
 //! then on `usage` only opens the files. A file that is not there leaves its fields out.
 //!
-//! The network's counters are those of the first process' own network, where it has one. What a container does to disks has no
-//! field before Mesos 1.4, and no slave of ours is that young.
+//! The network's counters are those of the first process' own network, where it has one. What a container does to disks stands
+//! in a field of Mesos 1.4, which older slaves pass over.
 
+mod blkio;
 mod network;
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -35,6 +37,9 @@ pub enum Cgroups {
         /// Memory.
         #[serde(default)]
         memory: Option<PathBuf>,
+        /// Disks.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        blkio: Option<PathBuf>,
     },
     /// One directory for all.
     V2 {
@@ -72,9 +77,9 @@ impl Cgroups {
             let mount = mounts.iter().find(|m| m.kind == "cgroup" && m.options.split(',').any(|o| o == controller))?;
             mount.directory(path)
         };
-        let [cpu, cpuacct, memory] = ["cpu", "cpuacct", "memory"].map(v1);
+        let [cpu, cpuacct, memory, blkio] = ["cpu", "cpuacct", "memory", "blkio"].map(v1);
         if memory.is_some() || cpuacct.is_some() {
-            return Some(Self::V1 { cpu, cpuacct, memory });
+            return Some(Self::V1 { cpu, cpuacct, memory, blkio });
         }
         let mount = mounts.iter().find(|mount| mount.kind == "cgroup2")?;
         Some(Self::V2 { path: mount.directory(unified?)? })
@@ -107,7 +112,7 @@ impl Cgroups {
     /// Where the container's processes are listed.
     fn processes_directory(&self) -> Option<&PathBuf> {
         match self {
-            Self::V1 { cpu, cpuacct, memory } => memory.as_ref().or(cpuacct.as_ref()).or(cpu.as_ref()),
+            Self::V1 { cpu, cpuacct, memory, .. } => memory.as_ref().or(cpuacct.as_ref()).or(cpu.as_ref()),
             Self::V2 { path } => Some(path),
         }
     }
@@ -119,7 +124,7 @@ impl Cgroups {
             statistics.threads = count("tasks").or_else(|| count("cgroup.threads"));
         }
         match self {
-            Self::V1 { cpu, cpuacct, memory } => {
+            Self::V1 { cpu, cpuacct, memory, blkio } => {
                 if let Some(cpuacct) = cpuacct {
                     let stat = pairs(&cpuacct.join("cpuacct.stat"));
                     let seconds = |name| stat.get(name).map(|ticks| *ticks as f64 / TICKS_PER_SECOND);
@@ -147,6 +152,7 @@ impl Cgroups {
                     let soft_limit = number(&memory.join("memory.soft_limit_in_bytes"));
                     statistics.mem_soft_limit_bytes = soft_limit.filter(|bytes| *bytes < NO_LIMIT_BYTES);
                 }
+                statistics.blkio_statistics = blkio.as_deref().and_then(blkio::of_v1);
             }
             Self::V2 { path } => {
                 let stat = pairs(&path.join("cpu.stat"));
@@ -154,7 +160,7 @@ impl Cgroups {
                 statistics.cpus_user_time_secs = seconds("user_usec");
                 statistics.cpus_system_time_secs = seconds("system_usec");
                 throttling(statistics, &stat, "throttled_usec", 1e6);
-                let limit = fs::read_to_string(path.join("cpu.max")).unwrap_or_default();
+                let limit = read(&path.join("cpu.max")).unwrap_or_default();
                 let limit = limit.trim().split_once(' ');
                 hard_limit(statistics, limit.and_then(|(quota, period)| quota.parse().ok().zip(period.parse().ok())));
                 let stat = pairs(&path.join("memory.stat"));
@@ -172,6 +178,7 @@ impl Cgroups {
                 statistics.mem_unevictable_bytes = of("unevictable");
                 // What the engine's reservation becomes.
                 statistics.mem_soft_limit_bytes = number(&path.join("memory.low")).filter(|bytes| *bytes > 0);
+                statistics.blkio_statistics = blkio::of_v2(path);
             }
         }
     }
@@ -208,7 +215,7 @@ fn pids(directory: &Path) -> Vec<u32> {
 }
 
 fn lines(path: &Path) -> Option<usize> {
-    Some(fs::read_to_string(path).ok()?.lines().count())
+    Some(read(path)?.lines().count())
 }
 
 fn throttling(statistics: &mut ResourceStatistics, stat: &HashMap<String, u64>, time: &str, per_second: f64) {
@@ -243,11 +250,31 @@ impl<'a> CgroupMount<'a> {
 }
 
 fn number(path: &Path) -> Option<u64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
+    read(path)?.trim().parse().ok()
+}
+
+/// A file of the kernel, whole. Its size is not told, and the standard library would feel its way with a dozen short reads,
+/// each of which costs the kernel as much as the first.
+fn read(path: &Path) -> Option<String> {
+    let mut file = File::open(path).ok()?;
+    let mut bytes = Vec::with_capacity(READ_BYTES);
+    loop {
+        let begin = bytes.len();
+        bytes.resize(begin + READ_BYTES, 0);
+        match file.read(&mut bytes[begin..]) {
+            Ok(0) => {
+                bytes.truncate(begin);
+                return String::from_utf8(bytes).ok();
+            }
+            Ok(count) => bytes.truncate(begin + count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => bytes.truncate(begin),
+            Err(_) => return None,
+        }
+    }
 }
 
 fn pairs(path: &Path) -> HashMap<String, u64> {
-    let text = fs::read_to_string(path).unwrap_or_default();
+    let text = read(path).unwrap_or_default();
     let pair = |line: &str| {
         let (name, value) = line.split_once(' ')?;
         Some((name.to_owned(), value.trim().parse().ok()?))
@@ -255,6 +282,8 @@ fn pairs(path: &Path) -> HashMap<String, u64> {
     text.lines().filter_map(pair).collect()
 }
 
+/// Longer than most; a page, which is what the kernel itself fills at a time.
+const READ_BYTES: usize = 4096;
 /// The kernel's way to say none: the largest number of whole pages.
 const NO_LIMIT_BYTES: u64 = 1 << 62;
 /// USER_HZ, which is 100 on every architecture that Docker runs on.
@@ -269,17 +298,20 @@ mod tests {
         31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n\
         32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw shared:9 - cgroup cgroup rw,cpu,cpuacct\n\
         35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n\
+        36 31 0:33 / /sys/fs/cgroup/blkio rw,relatime - cgroup cgroup rw,blkio\n\
         41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
 
     #[test]
     fn groups_of_the_first_generation_are_found_by_controller() {
-        let groups = "4:memory:/docker/x\n2:cpu,cpuacct:/docker/x\n1:name=systemd:/docker/x\n0::/docker/x\n";
+        let groups =
+            "5:blkio:/docker/x\n4:memory:/docker/x\n2:cpu,cpuacct:/docker/x\n1:name=systemd:/docker/x\n0::/docker/x\n";
         assert_eq!(
             Cgroups::locate(groups, MOUNTS),
             Some(Cgroups::V1 {
                 cpu: Some("/sys/fs/cgroup/cpu,cpuacct/docker/x".into()),
                 cpuacct: Some("/sys/fs/cgroup/cpu,cpuacct/docker/x".into()),
                 memory: Some("/sys/fs/cgroup/memory/docker/x".into()),
+                blkio: Some("/sys/fs/cgroup/blkio/docker/x".into()),
             })
         );
     }
@@ -313,9 +345,11 @@ mod tests {
         write("memory.current", "300\n");
         write("cgroup.procs", "7\n8\n");
         write("tasks", "7\n8\n9\n");
+        write("blkio.throttle.io_service_bytes", "8:0 Read 1\n8:0 Total 1\nTotal 1\n");
+        write("io.stat", "8:0 rbytes=1 wbytes=0 rios=1 wios=0 dbytes=0 dios=0\n");
         let limits = Limits { cpu_shares: Some(512), memory_bytes: Some(1 << 30), ..Limits::default() };
         for cgroups in [
-            Cgroups::V1 { cpu: Some(path()), cpuacct: Some(path()), memory: Some(path()) },
+            Cgroups::V1 { cpu: Some(path()), cpuacct: Some(path()), memory: Some(path()), blkio: Some(path()) },
             Cgroups::V2 { path: path() },
         ] {
             let statistics = statistics(Some(&cgroups), None, limits);
@@ -326,6 +360,7 @@ mod tests {
             assert_eq!((statistics.cpus_nr_throttled, statistics.cpus_throttled_time_secs), (Some(2), Some(4.0)));
             assert_eq!((statistics.processes, statistics.threads), (Some(2), Some(3)));
             assert!(statistics.timestamp > 1e9);
+            assert_eq!(statistics.blkio_statistics.unwrap().throttling.len(), 1);
             assert_eq!(cgroups.memory_in_use_bytes(), Some(300));
         }
     }
@@ -335,7 +370,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
         let path = directory.path().to_owned();
-        let v1 = Cgroups::V1 { cpu: Some(path.clone()), cpuacct: None, memory: None };
+        let v1 = Cgroups::V1 { cpu: Some(path.clone()), cpuacct: None, memory: None, blkio: None };
         let limits = Limits { cpu_shares: Some(512), ..Limits::default() };
         for (quota, max, expected) in [("150000", "150000 100000", 1.5), ("-1", "max 100000", 0.5)] {
             write("cpu.cfs_quota_us", quota);

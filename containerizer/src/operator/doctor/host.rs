@@ -27,7 +27,7 @@ const CGROUPS: &str = "cgroups";
 
 pub(super) fn look_at_cgroups(about: Option<&About>, found: &mut Vec<Finding>) {
     match Cgroups::of_process(std::process::id()) {
-        Some(Cgroups::V1 { cpu, cpuacct, memory }) => {
+        Some(Cgroups::V1 { cpu, cpuacct, memory, .. }) => {
             found.push(Finding::ok(CGROUPS, "version 1"));
             for (controller, path) in [("cpu", cpu), ("cpuacct", cpuacct), ("memory", memory)] {
                 if !path.is_some_and(|path| path.is_dir()) {
