@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
 use crate::environment::Environment;
+use crate::spec::Swap;
 
 /// All that can be configured.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -39,6 +40,44 @@ pub struct Containers {
     pub limit_cpus: bool,
     /// Whether a task without port mappings gets each of its ports published.
     pub publish_allocated_ports: bool,
+    /// How much swap a task has beside its memory.
+    pub swap: SwapPolicy,
+    /// Whether a task's disk limits its container's own layer.
+    pub limit_disk: DiskPolicy,
+}
+
+/// How much swap a task has, unless it says so itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SwapPolicy {
+    /// As much as memory, which is the engine's own rule.
+    Same,
+    /// None.
+    None,
+    /// As much as the host has.
+    Unlimited,
+}
+
+impl From<SwapPolicy> for Swap {
+    fn from(policy: SwapPolicy) -> Self {
+        match policy {
+            SwapPolicy::Same => Self::Same,
+            SwapPolicy::None => Self::None,
+            SwapPolicy::Unlimited => Self::Unlimited,
+        }
+    }
+}
+
+/// Whether the disk that a task was given limits its container's own layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DiskPolicy {
+    /// Not at all, as with Mesos' own containerizer.
+    Never,
+    /// Where the engine's storage driver can.
+    WherePossible,
+    /// Or there is no container.
+    Always,
 }
 
 /// Of images that are not here.
@@ -143,6 +182,8 @@ const fn key(section: &'static str, name: &'static str, default: &'static str, d
 pub const KEYS: &[Key] = &[
     key("container", "limit_cpus", "false", "whether cpus are a hard limit (CFS quota), too, and not only a weight"),
     key("container", "publish_allocated_ports", "true", "whether a task with a network of its own and without port mappings gets each of its ports published, host port and container port the same"),
+    key("container", "swap", "\"same\"", "how much swap a task has beside its memory, unless its parameter memory-swap says so: \"same\" (as much as memory, the engine's own rule), \"none\", \"unlimited\""),
+    key("container", "limit_disk", "\"never\"", "whether a task's disk limits what its container's own layer may grow to, sandbox and volumes not counted: \"never\", \"where_possible\" (the storage driver can: overlay2 on xfs with pquota, btrfs, zfs), or \"always\" (elsewhere the task fails)"),
     key("pull", "policy", "\"missing\"", "when a registry is asked for an image: \"missing\" here, \"always\", or \"never\"; a task's force_pull_image makes it \"always\" unless it is \"never\""),
     key("pull", "fall_back_to_local", "true", "whether the copy that is here is used when a registry that should be asked cannot be reached"),
     key("pull", "silence_limit", "\"5m\"", "a pull without any progress for so long has failed"),

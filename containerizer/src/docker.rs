@@ -32,7 +32,7 @@ use futures::{Stream, StreamExt};
 pub use self::about::{About, Labelled, Limiting};
 pub use self::pull::DockerCredentials;
 use crate::environment::{DOCKER_HOST, Environment};
-use crate::spec::{CONTAINER_ID_LABEL, Image, Limits, WORK_DIRECTORY_LABEL};
+use crate::spec::{CONTAINER_ID_LABEL, Image, Limits, Swap, WORK_DIRECTORY_LABEL};
 use crate::store::ContainerId;
 
 /// A way to the engine. Cheap to clone; each call is a connection of its own.
@@ -248,11 +248,8 @@ impl Engine {
         let body = ContainerUpdateBody {
             cpu_shares: limits.cpu_shares,
             memory: limits.memory_bytes,
-            memory_swap: match swap {
-                Swap::Fixed => None,
-                // What the engine itself makes of a memory limit at creation.
-                Swap::FollowsMemory => limits.memory_bytes.map(|bytes| bytes.saturating_mul(2)),
-            },
+            // An update that leaves it out leaves it as it was, and may be refused for that.
+            memory_swap: limits.memory_bytes.map(|bytes| swap.limit_bytes(bytes)),
             ..Default::default()
         };
         self.call("set the container's limits", LIMIT, self.docker.update_container(id, body)).await
@@ -352,15 +349,6 @@ pub struct Ours {
     pub is_running: bool,
 }
 
-/// What becomes of the swap limit when the memory limit changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Swap {
-    /// A parameter of the task set it.
-    Fixed,
-    /// Twice the memory for both together, as the engine does by default.
-    FollowsMemory,
-}
-
 /// Why the engine did not do what it should.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the texts say it")]
@@ -404,6 +392,11 @@ pub enum EngineError {
     Conflict { what: &'static str, reason: String },
     #[error("the Docker engine has no init program")]
     NoInit,
+    #[error(
+        "the Docker engine cannot limit the container's disk: {reason}; leave the limit out (container.limit_disk, the \
+         parameter storage-opt), or put its data root where it can: overlay2 on xfs with pquota, btrfs, zfs"
+    )]
+    NoDiskLimit { reason: String },
     #[error("the Docker engine at {host} did not {what} within {} seconds; is dockerd hanging?", limit.as_secs())]
     Timeout { host: String, what: &'static str, limit: Duration },
     #[error("the Docker engine cannot {what}: {reason}")]
@@ -428,6 +421,10 @@ fn classify(host: &str, what: &'static str, error: BollardError) -> EngineError 
                 404 => EngineError::NotFound { what, reason },
                 409 => EngineError::Conflict { what, reason },
                 _ if reason.contains("docker-init") => EngineError::NoInit,
+                // The words of overlay2, and of the file system's quotas.
+                _ if reason.contains("--storage-opt") || reason.contains("enabled quotas") => {
+                    EngineError::NoDiskLimit { reason }
+                }
                 _ => EngineError::Refused { what, reason },
             }
         }

@@ -22,6 +22,7 @@ use proto::mesos::{AgentId, ContainerId, ExecutorId, ExecutorInfo, FrameworkId, 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::config::DiskPolicy;
 use crate::docker_executor_flags::{DockerExecutorFlags, FlagsError};
 use crate::environment::{DOCKER_HOST, Environment};
 use crate::executor::core::{Config, Finished};
@@ -30,7 +31,7 @@ use crate::executor::probe::Prober;
 use crate::executor::run::{Reach, new_seed, run_core};
 use crate::executor::wire::{Wire, WireError};
 use crate::lifecycle::{Cause, Command, Ending, Event};
-use crate::spec::Placement;
+use crate::spec::{Placement, Swap};
 use crate::store::State;
 use crate::supervisor::{Asks, Files, Owner};
 
@@ -170,6 +171,9 @@ fn placement(flags: &DockerExecutorFlags, task: &TaskInfo) -> Placement {
         environment,
         is_cpu_limited: flags.cgroups_enable_cfs,
         publishes_allocated_ports: false,
+        // As the agent's own executor has it.
+        swap: Swap::Same,
+        disk: DiskPolicy::Never,
         dns: flags.default_container_dns.clone().unwrap_or_default(),
     }
 }

@@ -16,6 +16,7 @@
 
 mod draft;
 mod image;
+mod limits;
 mod mount;
 mod parameters;
 mod volumes;
@@ -30,14 +31,15 @@ use proto::mesos::container_info::DockerInfo;
 use proto::mesos::container_info::docker_info::Network;
 use proto::mesos::environment::variable;
 use proto::mesos::{self, CommandInfo, ContainerInfo, Resource};
-use proto::resources::{Resources, Scalar};
-use serde::{Deserialize, Serialize};
+use proto::resources::Resources;
 
 use self::draft::{Access, Draft, Endpoint, Port};
 pub use self::image::{Image, ImageError};
+pub use self::limits::{Limits, Overhead, Swap};
+use self::limits::{Scalars, cpu_quota, disk_bytes};
 pub(crate) use self::parameters::bytes;
 pub use self::parameters::{markdown_table, refused_markdown_table};
-use crate::config::{Config, PullPolicy};
+use crate::config::{Config, DiskPolicy, PullPolicy};
 use crate::environment::{DEFAULT_IMAGE, Environment};
 
 /// A container to be created.
@@ -55,6 +57,10 @@ pub struct Spec {
     pub host_directories: Vec<PathBuf>,
     /// Whether the task says what becomes of its output at the engine.
     pub is_log_chosen: bool,
+    /// How swap follows memory.
+    pub swap: Swap,
+    /// What the container's own layer may grow to, where that is to be limited.
+    pub disk: Option<DiskLimit>,
 }
 
 impl Spec {
@@ -97,6 +103,8 @@ impl Spec {
         for mapping in docker.iter().flat_map(|docker| &docker.port_mappings) {
             draft.ports.push(port(mapping)?);
         }
+        let disk = run.disk_limit(placement);
+        draft.host.storage_opt = disk.map(|disk| [(DISK_OPTION.to_owned(), disk.bytes.to_string())].into());
         draft.environment = run.environment()?;
         draft.environment.extend(placement.environment.clone());
 
@@ -140,8 +148,16 @@ impl Spec {
         let forced = docker.is_some_and(DockerInfo::force_pull_image).then_some(PullPolicy::Always);
         let pull = draft.pull.or(forced);
         let is_log_chosen = draft.host.log_config.is_some();
+        let fixed = draft.host.memory_swap.filter(|bytes| *bytes != 0);
+        let swap = fixed.map_or(placement.swap, |bytes| Swap::Fixed { bytes });
+        if fixed.is_none() {
+            draft.host.memory_swap = memory_swap(draft.host.memory, swap);
+        }
+        // A parameter of the task wins, and is not to be left out.
+        let given = draft.host.storage_opt.as_ref().and_then(|options| options.get(DISK_OPTION));
+        let disk = disk.filter(|disk| given.is_some_and(|given| *given == disk.bytes.to_string()));
         let (create, host_directories) = draft.finish();
-        Ok(Self { image, pull, container_name, create, host_directories, is_log_chosen })
+        Ok(Self { image, pull, container_name, create, host_directories, is_log_chosen, swap, disk })
     }
 
     /// Whether the engine's init process is to run before the command.
@@ -176,9 +192,12 @@ impl Spec {
         true
     }
 
-    /// Whether a parameter sets the swap limit, which then does not follow the memory limit.
-    pub fn is_swap_fixed(&self) -> bool {
-        self.create.host_config.as_ref().is_some_and(|host| host.memory_swap.is_some())
+    /// For storage drivers that cannot.
+    pub fn remove_disk_limit(&mut self) {
+        self.disk = None;
+        if let Some(options) = self.create.host_config.as_mut().and_then(|host| host.storage_opt.as_mut()) {
+            options.remove(DISK_OPTION);
+        }
     }
 
     /// What the container may use from now on: an update can come before the container is there.
@@ -187,6 +206,7 @@ impl Spec {
             host.cpu_shares = limits.cpu_shares;
             host.memory = limits.memory_bytes;
             host.cpu_quota = limits.cpu_quota.or(host.cpu_quota);
+            host.memory_swap = memory_swap(limits.memory_bytes, self.swap).or(host.memory_swap);
         }
     }
 }
@@ -204,6 +224,10 @@ pub struct Placement {
     pub is_cpu_limited: bool,
     /// Whether a task with a network of its own and without port mappings gets each of its ports published.
     pub publishes_allocated_ports: bool,
+    /// How swap follows memory, unless the task says how much.
+    pub swap: Swap,
+    /// Whether the task's disk limits the container's own layer.
+    pub disk: DiskPolicy,
     /// For tasks that say nothing of name servers.
     pub dns: ContainerDns,
 }
@@ -217,6 +241,8 @@ impl Placement {
             environment: BTreeMap::new(),
             is_cpu_limited: false,
             publishes_allocated_ports: false,
+            swap: Swap::Same,
+            disk: DiskPolicy::Never,
             dns: ContainerDns::default(),
         }
     }
@@ -227,84 +253,25 @@ impl Placement {
         Self {
             is_cpu_limited: container.limit_cpus,
             publishes_allocated_ports: container.publish_allocated_ports,
+            swap: container.swap.into(),
+            disk: container.limit_disk,
             ..self
         }
     }
 }
 
-/// What the engine enforces.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limits {
-    /// 1024 for a cpu, relative to other containers; `None` where the task has no cpus resource.
-    pub cpu_shares: Option<i64>,
-    /// `None` where the task has no mem resource.
-    pub memory_bytes: Option<i64>,
-    /// Microseconds of cpu time for each tenth of a second; `None` where cpus are only a weight.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cpu_quota: Option<i64>,
+/// What a container's own layer may grow to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskLimit {
+    /// All in all.
+    pub bytes: u64,
+    /// Whether there is to be no container where the storage driver cannot limit it.
+    pub is_needed: bool,
 }
 
-impl Limits {
-    /// From Mesos' resources, with the minimum that Docker accepts (2 shares) and that Mesos always grants (32 MB).
-    pub fn of(resources: &[Resource]) -> Self {
-        Self::of_scalars(Scalars::of(resources))
-    }
-
-    /// From a slave's `update`: the whole new set with the executor's share in it. `None` when nothing but that share is
-    /// left, as it is when the task has ended.
-    pub fn of_update(resources: &[Resource], overhead: Overhead, is_cpu_limited: bool) -> Option<Self> {
-        let all = Scalars::of(resources);
-        let cpus = all.cpus - Scalar::from_milli(overhead.milli_cpus);
-        let mem = all.mem - Scalar::from_milli(overhead.milli_mem);
-        let zero = Scalar::from_milli(0);
-        (cpus > zero || mem > zero).then(|| {
-            let cpu_quota = (is_cpu_limited && cpus > zero).then(|| cpu_quota(cpus.milli()));
-            Self { cpu_quota, ..Self::of_scalars(Scalars { cpus, mem }) }
-        })
-    }
-
-    fn of_scalars(Scalars { cpus, mem }: Scalars) -> Self {
-        let shares = cpus.milli().saturating_mul(SHARES_PER_CPU) / 1000;
-        let memory = i128::from(mem.milli()) * i128::from(MIB) / 1000;
-        let memory = i64::try_from(memory).unwrap_or(i64::MAX);
-        Self {
-            cpu_shares: (cpus.milli() > 0).then_some(shares.clamp(MIN_SHARES, MAX_SHARES)),
-            memory_bytes: (mem.milli() > 0).then_some(memory.max(MIN_MEMORY_BYTES)),
-            cpu_quota: None,
-        }
-    }
-}
-
-fn cpu_quota(milli_cpus: i64) -> i64 {
-    milli_cpus.saturating_mul(PERIOD_MICROSECONDS / 1000).max(MIN_QUOTA_MICROSECONDS)
-}
-
-/// What the slave counts for the executor of a command task on top of the task, in thousandths of cpus and MB.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Overhead {
-    milli_cpus: i64,
-    milli_mem: i64,
-}
-
-impl Overhead {
-    /// Nothing for a custom executor, which runs inside of its container.
-    pub fn of(launch: &Launch) -> Self {
-        let (Some(task), Some(executor)) = (&launch.task_info, &launch.executor_info) else { return Self::default() };
-        let (task, both) = (Scalars::of(&task.resources), Scalars::of(&executor.resources));
-        Self { milli_cpus: (both.cpus - task.cpus).milli().max(0), milli_mem: (both.mem - task.mem).milli().max(0) }
-    }
-}
-
-struct Scalars {
-    cpus: Scalar,
-    mem: Scalar,
-}
-
-impl Scalars {
-    fn of(resources: &[Resource]) -> Self {
-        let resources = Resources::from(resources);
-        Self { cpus: resources.scalar("cpus"), mem: resources.scalar("mem") }
-    }
+/// What the engine is told beside a memory limit; nothing where its own rule is ours.
+fn memory_swap(memory_bytes: Option<i64>, swap: Swap) -> Option<i64> {
+    memory_bytes.filter(|_| swap != Swap::Same).map(|bytes| swap.limit_bytes(bytes))
 }
 
 /// Whether the message is for a task whose executor we are; else the executor runs inside the container.
@@ -386,6 +353,15 @@ impl<'a> Run<'a> {
 
     fn limits(&self) -> Limits {
         Limits::of(self.resources)
+    }
+
+    fn disk_limit(&self, placement: &Placement) -> Option<DiskLimit> {
+        let is_needed = match placement.disk {
+            DiskPolicy::Never => return None,
+            DiskPolicy::WherePossible => false,
+            DiskPolicy::Always => true,
+        };
+        disk_bytes(self.resources).map(|bytes| DiskLimit { bytes, is_needed })
     }
 
     /// Microseconds of cpu time for each tenth of a second, Docker's period.
@@ -557,19 +533,14 @@ const AGENT_ID_LABEL: &str = "launch-container.agent-id";
 const FRAMEWORK_ID_LABEL: &str = "launch-container.framework-id";
 const EXECUTOR_ID_LABEL: &str = "launch-container.executor-id";
 
+/// What storage drivers know it by.
+const DISK_OPTION: &str = "size";
 /// The engine's own log that keeps bytes as they are.
 const KEPT_LOG: &str = "local";
 /// Of two files, the older of which is thrown away for a new one.
 const KEPT_LOG_FILE: &str = "16m";
 /// Output that such a log holds at least, even when each line is a single byte with 40 bytes of the engine's beside it.
 pub(crate) const KEPT_LOG_BYTES: u64 = 384 << 10;
-const SHARES_PER_CPU: i64 = 1024;
-const MIN_SHARES: i64 = 2;
-const PERIOD_MICROSECONDS: i64 = 100_000;
-const MIN_QUOTA_MICROSECONDS: i64 = 1000;
-const MAX_SHARES: i64 = 262_144;
-const MIB: i64 = 1 << 20;
-const MIN_MEMORY_BYTES: i64 = 32 * MIB;
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]

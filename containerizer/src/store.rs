@@ -11,6 +11,7 @@
 //!     owed, port.json    written by the supervisor: what its agent has not acknowledged, and where it is heard
 //!     limits.json        written by `update`, under limits.lock, and read at creation
 //!     result.json        written by the supervisor: how it ended
+//!     .room-for-result   room that the result finds on a disk that has become full
 //!     readers.lock       shared by who waits for the result; the last one removes the directory
 //!     forgotten          nobody asks any more; the directory is kept for the container that could not be removed
 //! ```
@@ -29,14 +30,14 @@ use std::time::Duration;
 use prost::Message;
 use proto::ecp::Launch;
 use proto::executor::call::Subscribe as Owed;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::environment::Environment;
 use crate::lifecycle::{Ending, Started};
 use crate::process::Process;
-use crate::spec::{Limits, Overhead};
+use crate::spec::{Limits, Overhead, Swap};
 
 /// A slave's id of a container, safe as a file name and as a part of the engine's name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -297,12 +298,44 @@ impl StateDirectory {
         self.read_json("result.json")
     }
 
+    /// For the supervisor alone: sees to it that there will be room for the result, whatever becomes of the disk.
+    ///
+    /// # Errors
+    /// The disk is full already.
+    pub fn reserve_result(&self) -> Result<(), StoreError> {
+        let path = self.path.join(ROOM_FOR_RESULT);
+        let opened = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&path);
+        let reserved = opened.and_then(|mut file| {
+            match fallocate(&file, FallocateFlags::empty(), 0, RESULT_BYTES as u64) {
+                // Not every file system can.
+                Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => file.write_all(&[0; RESULT_BYTES]),
+                allocated => Ok(allocated?),
+            }
+        });
+        reserved.map_err(|source| StoreError::Write { path, source })
+    }
+
     /// For the supervisor alone; without waiting for the disk, see [`Self::sync_result`].
     ///
     /// # Errors
     /// The disk does not take it.
     pub fn write_result(&self, result: &Ended) -> Result<(), StoreError> {
-        self.replace_json("result.json", result)
+        let Err(error) = self.replace_json("result.json", result) else {
+            // It is of no more use, and nothing depends on its going.
+            let _ = fs::remove_file(self.path.join(ROOM_FOR_RESULT));
+            return Ok(());
+        };
+        let bytes = serde_json::to_vec(result).expect("plain fields always serialize");
+        let room = self.path.join(ROOM_FOR_RESULT);
+        if bytes.len() > RESULT_BYTES {
+            return Err(error);
+        }
+        let written = OpenOptions::new().write(true).open(&room).and_then(|mut file| {
+            file.write_all(&bytes)?;
+            file.set_len(bytes.len() as u64)?;
+            fs::rename(&room, self.path.join("result.json"))
+        });
+        written.map_err(|_| error)
     }
 
     /// Waits until the result would survive a crash of the machine: from then on the engine's own memory of the end may go.
@@ -546,9 +579,12 @@ pub struct State {
     /// As the engine was last told by the supervisor.
     #[serde(default)]
     pub limits: Limits,
-    /// Whether a parameter fixed the swap limit.
+    /// How swap follows memory.
     #[serde(default)]
-    pub is_swap_fixed: bool,
+    pub swap: Swap,
+    /// What the container's own layer may grow to, where the storage driver limits it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_limit_bytes: Option<u64>,
     /// Whether cpus are a limit, too, and not only a weight.
     #[serde(default)]
     pub is_cpu_limited: bool,
@@ -620,6 +656,9 @@ pub enum StoreError {
     Damaged { path: PathBuf, reason: String },
 }
 
+const ROOM_FOR_RESULT: &str = ".room-for-result";
+/// The longest message is a line of an engine's, a runtime's or a registry's words.
+const RESULT_BYTES: usize = 16 << 10;
 const UNFINISHED_UPDATE: &str = "limits.unfinished";
 /// Mesos' ids are UUIDs of 36; the engine's names and file names bear 200 and some.
 const MAX_ID_BYTES: usize = 128;

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! The order at the end: the output is complete; the result is written; the executor tells the agent; the agent has
-//! acknowledged; the result is on disk for certain; the container is removed; the lock is released.
+//! acknowledged; the result is on disk for certain; the container is removed; the lock is released. A disk that has become full
+//! finds room for the result, which was reserved at the beginning.
 //!
 //! A supervisor that was killed, at whatever point, has a successor: the same process on the same state directory, started by
 //! `recover` or `wait`. It finds what was recorded and what the engine knows, and goes on from there.
@@ -185,6 +186,9 @@ impl Supervisor {
             ..State::default()
         });
         directory.write_state(&state)?;
+        if earlier.is_none() {
+            directory.reserve_result()?;
+        }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(SupervisorError::Runtime)?;
         let inside = runtime.enter();
@@ -314,7 +318,9 @@ async fn hurry(mut terminate: Signal) {
 async fn clear(mut owner: Owner, environment: &Environment) {
     let Some(directory) = owner.directory.clone() else { return };
     if let Err(error) = directory.sync_result() {
-        tracing::error!(%error, "the result may be lost with the machine");
+        // What the engine knows of the end is then all that there is, and stays for whoever asks.
+        tracing::error!(%error, "the result is not on disk, so the container stays");
+        return;
     }
     if owner.is_engine_there
         && let Err(error) = take_back(&owner, environment).await

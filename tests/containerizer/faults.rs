@@ -1,4 +1,4 @@
-//! Engines that are killed, that hang, that lose answers; disks that are full: no end is ever taken for another, and no verb
+//! Engines that are killed, that hang, that lose answers: no end is ever taken for another, and no verb
 //! waits longer than it says. docs/containerizer-faults.md lists them.
 
 use std::process::Command;
@@ -9,7 +9,7 @@ use proto::{ecp, mesos};
 use crate::harness::{Fault, LiveRestore, PrivateEngine, Proxy};
 use crate::slave::{Container, Slave, resources};
 
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !is_so() {
         assert!(Instant::now() < deadline, "{what} never came about");
@@ -22,7 +22,7 @@ fn state(container: &Container<'_>) -> serde_json::Value {
 }
 
 /// Of the container's first process; waits until the supervisor has written it down.
-fn first_process(container: &Container<'_>) -> u64 {
+pub(crate) fn first_process(container: &Container<'_>) -> u64 {
     wait_until("the record of the process", || state(container)["init"]["pid"].is_u64());
     state(container)["init"]["pid"].as_u64().unwrap()
 }
@@ -31,7 +31,7 @@ fn is_alive(pid: u64) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
-fn slave_with(engine: &PrivateEngine) -> Slave {
+pub(crate) fn slave_with(engine: &PrivateEngine) -> Slave {
     let mut slave = Slave::new();
     slave.set("DOCKER_HOST", &engine.host());
     // Whoever has removed a container of a slave that asks no more ends after that.
@@ -268,39 +268,6 @@ fn a_wait_whose_connection_broke_is_taken_up_again() {
     wait_until("the broken connections", || proxy.pending() == 0);
     go.write("go");
     assert_eq!(container.wait().status, Some(6 << 8));
-}
-
-/// A sandbox on a disk of its own.
-struct SmallDisk<'a>(&'a std::path::Path);
-
-impl<'a> SmallDisk<'a> {
-    fn mount(path: &'a std::path::Path, size: &str) -> Self {
-        assert!(rustix::process::geteuid().is_root(), "this test mounts a small disk; run it as root");
-        let options = format!("size={size}");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(path).output().unwrap();
-        assert!(mounted.status.success(), "{mounted:?}");
-        Self(path)
-    }
-}
-
-impl Drop for SmallDisk<'_> {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(self.0).output();
-    }
-}
-
-#[test]
-fn a_full_sandbox_costs_bytes_and_neither_the_code_nor_the_beginning() {
-    let slave = Slave::new();
-    let container = slave.container("c1");
-    let _disk = SmallDisk::mount(&container.sandbox, "1m");
-    container.launch(&container.custom_executor("yes | head -c 3000000; exit 4"));
-    let end = container.wait();
-    assert_eq!(end.status, Some(4 << 8), "{end:?}");
-    let written = container.stdout();
-    assert!(written.len() > 500_000 && written.chunks(2).all(|line| line == b"y\n"));
-    let lost = 3_000_000 - written.len();
-    assert_eq!(end.message(), format!("bytes lost: {lost}: Container exited with status 4"));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod agent;
 mod checks;
+mod disks;
 mod executors;
 mod faults;
 mod fetches;

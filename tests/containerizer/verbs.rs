@@ -52,6 +52,42 @@ fn destroy_ends_a_task_before_it_starts() {
 }
 
 #[test]
+fn swap_follows_memory_as_the_operator_wants_it_at_the_launch_and_with_every_update() {
+    for (policy, factor) in [("none", 1), ("same", 2)] {
+        let mut slave = Slave::new();
+        slave.set("LAUNCH_CONTAINERIZER_CONTAINER_SWAP", policy);
+        let container = slave.container("c1");
+        launch_lasting(&container);
+        for megabytes in [64, 96, 48] {
+            container.update(resources(0.5, f64::from(megabytes)));
+            let after = host_config(&slave, &container);
+            let bytes = u64::try_from(megabytes).unwrap() << 20;
+            assert_eq!((&after["Memory"], &after["MemorySwap"]), (&bytes.into(), &(factor * bytes).into()), "{policy}");
+        }
+        container.destroy();
+    }
+}
+
+#[test]
+fn a_tasks_own_swap_limit_stays_and_an_update_beyond_it_is_no_failure() {
+    let slave = Slave::new();
+    let container = slave.container("c1");
+    let started = container.pipe("started");
+    let mut launch = container.custom_executor("echo > started; sleep 1000; true");
+    let docker = launch.executor_info.as_mut().unwrap().container.as_mut().unwrap().docker.as_mut().unwrap();
+    docker.parameters = vec![mesos::Parameter { key: "memory-swap".into(), value: "80m".into() }];
+    container.launch(&launch);
+    started.read();
+    for (megabytes, both) in [(64, 80), (72, 80), (96, 96), (64, 80)] {
+        container.update(resources(0.5, f64::from(megabytes)));
+        let after = host_config(&slave, &container);
+        let expected = (u64::try_from(megabytes).unwrap() << 20, both << 20u64);
+        assert_eq!((&after["Memory"], &after["MemorySwap"]), (&expected.0.into(), &expected.1.into()));
+    }
+    container.destroy();
+}
+
+#[test]
 fn an_update_changes_the_limits_and_leaves_the_executors_share_out() {
     let slave = Slave::new();
     let container = slave.container("t1");

@@ -229,7 +229,7 @@ fn option_lines() -> Vec<Vec<u8>> {
 
 fn state_files() -> Vec<Vec<u8>> {
     [
-        r#"{"version":1,"is_command_task":true,"overhead":{"milli_cpus":100,"milli_mem":32000},"docker_id":"0123","limits":{"cpu_shares":512,"memory_bytes":67108864},"is_swap_fixed":false,"cgroups":{"v1":{"cpu":"/sys/fs/cgroup/cpu/docker/0","cpuacct":null,"memory":"/m"}}}"#,
+        r#"{"version":1,"is_command_task":true,"overhead":{"milli_cpus":100,"milli_mem":32000},"docker_id":"0123","limits":{"cpu_shares":512,"memory_bytes":67108864},"swap":{"fixed":{"bytes":-1}},"disk_limit_bytes":1048576,"cgroups":{"v1":{"cpu":"/sys/fs/cgroup/cpu/docker/0","cpuacct":null,"memory":"/m"}}}"#,
         r#"{"version":1,"is_command_task":false,"overhead":{"milli_cpus":0,"milli_mem":0},"cgroups":{"v2":{"path":"/sys/fs/cgroup/x"}}}"#,
         r#"{"version":1,"ending":{"cause":{"exited":{"code":137}},"was_stopped":true,"started":{"docker_id":"1","image_id":null,"pid":7,"ip_address":"172.17.0.2","started_at":1.5},"finished_at":2.25,"stdout_bytes":1,"stderr_bytes":0,"lost_bytes":null}}"#,
         r#"{"version":1,"ending":{"cause":{"out_of_memory":{"code":137,"limit_bytes":33554432}},"was_stopped":false,"started":null,"finished_at":0.0,"stdout_bytes":null,"stderr_bytes":null,"lost_bytes":0}}"#,

@@ -24,6 +24,8 @@ pub(crate) struct PrivateEngine {
     directory: tempfile::TempDir,
     group: String,
     live_restore: LiveRestore,
+    data_root: PathBuf,
+    storage_driver: &'static str,
     containerd: Child,
     dockerd: Option<Child>,
 }
@@ -33,8 +35,14 @@ const LIMIT: Duration = Duration::from_secs(60);
 impl PrivateEngine {
     /// With the base image. Needs root, as every engine does.
     pub(crate) fn start(live_restore: LiveRestore) -> Self {
+        Self::start_on(live_restore, None, "vfs")
+    }
+
+    /// With its data on a disk of the test's, and the storage driver that suits it.
+    pub(crate) fn start_on(live_restore: LiveRestore, disk: Option<&Path>, storage_driver: &'static str) -> Self {
         assert!(rustix::process::geteuid().is_root(), "this test starts a Docker engine; run it as root");
         let directory = tempfile::Builder::new().prefix("launch-container-engine.").tempdir().unwrap();
+        let data_root = disk.map_or_else(|| directory.path().join("data"), Path::to_owned);
         let group = directory.path().file_name().unwrap().to_str().unwrap().replace('.', "-");
         let path = |name: &str| directory.path().join(name).display().to_string();
         let config = format!(
@@ -46,7 +54,7 @@ impl PrivateEngine {
         fs::write(path("containerd.toml"), config).unwrap();
         let containerd =
             start("containerd", &["--config", &path("containerd.toml")], &directory.path().join("containerd.log"));
-        let mut engine = Self { directory, group, live_restore, containerd, dockerd: None };
+        let mut engine = Self { directory, group, live_restore, data_root, storage_driver, containerd, dockerd: None };
         let socket = engine.directory.path().join("containerd.sock");
         wait_until("containerd", || socket.exists());
         engine.restart();
@@ -106,12 +114,12 @@ impl PrivateEngine {
         let _ = fs::remove_file(path("engine.pid"));
         let mut words = vec![
             format!("--host={}", self.host()),
-            format!("--data-root={}", path("data")),
+            format!("--data-root={}", self.data_root.display()),
             format!("--exec-root={}", path("exec")),
             format!("--pidfile={}", path("engine.pid")),
             format!("--containerd={}", path("containerd.sock")),
             format!("--cgroup-parent=/{}", self.group),
-            "--storage-driver=vfs".to_owned(),
+            format!("--storage-driver={}", self.storage_driver),
         ];
         words.extend(["--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false"].map(str::to_owned));
         if self.live_restore == LiveRestore::On {

@@ -1,22 +1,27 @@
 //! `update`: what a container may use from now on.
 //!
 //! From 0.20 on a terminal status waits for it, and from 0.22 on its failure destroys the container. So it is quick,
-//! succeeds for what has just ended, and does not fail for an engine that is away. What was applied is remembered, and what
+//! succeeds for what has just ended, and does not fail for an engine that is away or a disk that is full. What was applied is remembered, and what
 //! comes before the container is there is applied at its creation. An update that is killed leaves a note, so that the next one
 //! tells the engine even what it may know already.
 
 use proto::mesos::Resource;
 
 use super::{Context, Problem, block_on};
-use crate::docker::{EngineError, Swap};
+use crate::docker::EngineError;
 use crate::spec::Limits;
-use crate::store::{ContainerId, State, StateDirectory};
+use crate::store::{ContainerId, State, StateDirectory, StoreError};
 
 pub(super) fn run(context: &Context<'_>, id: &ContainerId, resources: &[Resource]) -> Result<(), Problem> {
     let directory = context.store.container(id);
     match change(context, &directory, resources) {
         // It has ended and was waited for meanwhile.
         Err(_) if !directory.exists() => Ok(()),
+        Err(Problem::Store(error @ StoreError::Write { .. })) => {
+            // A full disk is no reason to have the task destroyed. The next update tells the engine again.
+            eprintln!("docker-containerizer: the new limits of container {id} are not remembered: {error}");
+            Ok(())
+        }
         changed => changed,
     }
 }
@@ -55,9 +60,8 @@ fn safe(limits: Limits, current: Limits, state: &State) -> Limits {
 
 /// Whether the engine did it, or the container has just ended.
 fn apply(context: &Context<'_>, docker_id: &str, limits: Limits, state: &State) -> Result<bool, Problem> {
-    let swap = if state.is_swap_fixed { Swap::Fixed } else { Swap::FollowsMemory };
     let engine = context.engine();
-    match block_on(async { Ok(engine?.set_limits(docker_id, limits, swap).await?) }) {
+    match block_on(async { Ok(engine?.set_limits(docker_id, limits, state.swap).await?) }) {
         Ok(()) | Err(Problem::Engine(EngineError::NotFound { .. } | EngineError::Conflict { .. })) => Ok(true),
         Err(Problem::Engine(error)) => {
             // The task goes on under its old limits, which is better than to have it destroyed.

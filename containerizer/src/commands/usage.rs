@@ -13,5 +13,7 @@ pub(super) fn run(context: &Context<'_>, id: &ContainerId) -> Result<ResourceSta
     }
     let state = directory.state()?.unwrap_or_default();
     let limits = directory.limits()?.unwrap_or(state.limits);
-    Ok(usage::statistics(state.cgroups.as_ref(), state.init.as_ref(), limits))
+    let disk_limit_bytes = state.disk_limit_bytes;
+    let statistics = usage::statistics(state.cgroups.as_ref(), state.init.as_ref(), limits);
+    Ok(ResourceStatistics { disk_limit_bytes, ..statistics })
 }

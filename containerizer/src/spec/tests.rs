@@ -3,6 +3,7 @@
 use proto::mesos::command_info;
 use serde_json::{Value, json};
 
+use super::limits::MAX_SHARES;
 use super::*;
 
 macro_rules! recorded {
@@ -367,4 +368,74 @@ fn a_network_of_others_has_no_place_of_ones_own() {
         docker.parameters = vec![mesos::Parameter { key: "network-alias".into(), value: "web".into() }];
     });
     assert!(build(&launch).unwrap_err().contains("a container with network none has no address"));
+}
+
+#[test]
+fn swap_follows_memory_by_the_operators_rule_unless_the_task_says_how_much() {
+    let of = |swap: Swap, parameters: &[(&str, &str)], updated_mib: Option<i64>| {
+        let launch = docker(|docker| {
+            let parameter =
+                |(key, value): &(&str, &str)| mesos::Parameter { key: (*key).into(), value: (*value).into() };
+            docker.parameters = parameters.iter().map(parameter).collect();
+        });
+        let placement = Placement { swap, ..Placement::of_container("c") };
+        let mut spec = Spec::build(&launch, &slave(), &placement).unwrap();
+        if let Some(mib) = updated_mib {
+            let limits = Limits { memory_bytes: Some(mib << 20), ..Limits::default() };
+            spec.set_limits(limits);
+        }
+        let host = spec.create.host_config.unwrap();
+        (host.memory.unwrap() >> 20, host.memory_swap.map(|bytes| if bytes < 0 { bytes } else { bytes >> 20 }))
+    };
+    assert_eq!(of(Swap::Same, &[], None), (64, None), "the engine doubles it");
+    assert_eq!(of(Swap::Same, &[], Some(80)), (80, None));
+    assert_eq!(of(Swap::None, &[], None), (64, Some(64)));
+    assert_eq!(of(Swap::None, &[], Some(80)), (80, Some(80)));
+    assert_eq!(of(Swap::Unlimited, &[], Some(80)), (80, Some(-1)));
+    assert_eq!(of(Swap::None, &[("memory-swap", "70m")], None), (64, Some(70)));
+    assert_eq!(of(Swap::None, &[("memory-swap", "70m")], Some(66)), (66, Some(70)));
+    assert_eq!(of(Swap::None, &[("memory-swap", "70m")], Some(80)), (80, Some(80)), "less would be refused");
+    assert_eq!(of(Swap::None, &[("memory-swap", "-1")], Some(80)), (80, Some(-1)));
+    assert_eq!(of(Swap::None, &[("memory-swap", "0")], None), (64, Some(64)), "0 is none given");
+    assert_eq!(Swap::Same.limit_bytes(64), 128);
+}
+
+#[test]
+fn the_tasks_disk_limits_the_containers_layer_where_the_operator_wants_it() {
+    let scalar = |name: &str, value: f64| Resource {
+        name: name.to_owned(),
+        scalar: Some(mesos::value::Scalar { value }),
+        ..Resource::default()
+    };
+    let of = |disk: DiskPolicy, storage_opt: Option<&str>| {
+        let mut launch = task(|task| {
+            let volume = Resource { disk: Some(Default::default()), ..scalar("disk", 7.0) };
+            task.resources = vec![scalar("mem", 64.0), scalar("disk", 10.0), scalar("disk", 0.5), volume];
+        });
+        let docker = launch.task_info.as_mut().unwrap().container.as_mut().unwrap().docker.as_mut().unwrap();
+        docker.port_mappings.clear();
+        docker.parameters = storage_opt
+            .iter()
+            .map(|value| mesos::Parameter { key: "storage-opt".into(), value: (*value).into() })
+            .collect();
+        let placement = Placement { disk, ..Placement::of_container("c") };
+        Spec::build(&launch, &slave(), &placement).unwrap()
+    };
+    let size = |spec: &Spec| {
+        let options = spec.create.host_config.as_ref().unwrap().storage_opt.as_ref();
+        options.and_then(|options| options.get("size").cloned())
+    };
+    let bytes = 21 << 19;
+    assert_eq!(size(&of(DiskPolicy::Never, None)), None);
+    for (policy, is_needed) in [(DiskPolicy::WherePossible, false), (DiskPolicy::Always, true)] {
+        let mut spec = of(policy, None);
+        assert_eq!((size(&spec), spec.disk), (Some(bytes.to_string()), Some(DiskLimit { bytes, is_needed })));
+        spec.remove_disk_limit();
+        assert_eq!((size(&spec), spec.disk), (None, None));
+        // What the task asks for itself is never left out.
+        let spec = of(policy, Some("size=1G"));
+        assert_eq!((size(&spec).as_deref(), spec.disk), (Some("1G"), None));
+    }
+    assert_eq!(disk_bytes(&[]), None);
+    assert_eq!(disk_bytes(&[scalar("disk", 0.0)]), None);
 }

@@ -204,6 +204,13 @@ impl Owner {
         // Where nothing is noted beside the sandbox, nothing could go on after us.
         self.state.is_log_kept = self.directory.is_some() && spec.keep_log();
         let mut created = engine.create(&spec.container_name, spec.create.clone()).await;
+        if let Err(EngineError::NoDiskLimit { reason }) = &created
+            && spec.disk.is_some_and(|disk| !disk.is_needed)
+        {
+            tracing::warn!(reason, "the container's disk is not limited");
+            spec.remove_disk_limit();
+            created = engine.create(&spec.container_name, spec.create.clone()).await;
+        }
         if let Err(EngineError::Conflict { .. }) = &created
             && self.remove_leftover(engine, spec).await?
         {
@@ -217,7 +224,8 @@ impl Owner {
         })?;
         self.state.docker_id = Some(docker_id.clone());
         self.state.limits = spec.limits();
-        self.state.is_swap_fixed = spec.is_swap_fixed();
+        self.state.swap = spec.swap;
+        self.state.disk_limit_bytes = spec.disk.map(|disk| disk.bytes);
         self.state.is_cpu_limited = self.placement.is_cpu_limited;
         self.record()?;
         drop(held);

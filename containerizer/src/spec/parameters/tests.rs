@@ -175,7 +175,7 @@ fn devices_and_limits_have_their_forms() {
     for (wrong, reason) in [
         ("--device-read-bps=sda:1", "is not /dev/NAME:NUMBER"),
         ("--gpus=colour=red", "\"colour\" is none of"),
-        ("--health-cmd=true", "give the task a health check instead"),
+        ("--health-cmd=true", "TaskInfo.health_check"),
         ("--security-opt=seccomp=/p.json", "profile's JSON itself"),
         ("--pull=often", "none of always"),
         ("--privileged=maybe", "neither true nor false"),
