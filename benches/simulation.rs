@@ -175,6 +175,7 @@ impl Cluster {
                 | Effect::Status(_)
                 | Effect::Placed { .. }
                 | Effect::OutputAgain { .. }
+                | Effect::Stdin { .. }
                 | Effect::Finish => {}
             }
         }

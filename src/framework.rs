@@ -7,6 +7,7 @@
 //! as somebody reads it. An interrupt skips what is left, step by step: kill with grace, kill now, leave.
 
 mod calls;
+mod input;
 mod owned;
 mod place;
 mod signals;
@@ -36,10 +37,12 @@ use crate::local::{self, Cluster, LocalError};
 use crate::master::{self, AddressError, MasterAddress, Masters, Refusal, Subscription, chain, host_port};
 use crate::output::{BeforeFirstWrite, LAST_WORDS_LIMIT, Progress, STALL_LIMIT, Sink, Voice, manners};
 use crate::scheduler::{Config, Effect, Input, Scheduler, Survey, Time};
+use crate::stdin::Feed;
 use crate::tail::{self, FileTailed, Outputs, Phase, Report, Tailed};
 use crate::update::Update;
 
 use calls::{Calls, Failure};
+use input::TaskInput;
 pub use owned::{Owned, Purpose};
 pub(crate) use place::{location, origin};
 pub use signals::{Received, Signals};
@@ -268,6 +271,8 @@ enum Happening {
     Tailed(Tailed),
     Report(Report),
     Surveyed(Result<Survey, String>),
+    /// Of our standard input.
+    Read(std::io::Result<Vec<u8>>),
     CoreTimeout,
     DisplayTick,
     /// Time to see whether anybody still reads our streams.
@@ -306,6 +311,10 @@ struct Shell {
     tail_from: [u64; 2],
     is_placed: bool,
     wants_to_leave: bool,
+    /// `--interactive`, as long as it goes on.
+    task_input: Option<TaskInput>,
+    /// Why the task was ended before its time.
+    input_failure: Option<String>,
     has_task_run: bool,
     has_task_ended: bool,
     /// There is no master any more who could tell the task's end.
@@ -404,6 +413,8 @@ impl Shell {
             tail_from: [0, 0],
             is_placed: false,
             wants_to_leave: false,
+            task_input: job.is_interactive.then(TaskInput::default),
+            input_failure: None,
             stdout,
             stderr,
             cidfile,
@@ -461,7 +472,9 @@ impl Shell {
     }
 
     async fn next(&mut self, signals: &mut Signals, cluster: Option<&mut Cluster>) -> Happening {
-        let timeout = self.scheduler.next_timeout().map(|at| self.started + at);
+        let input_timeout = self.task_input.as_ref().and_then(|input| input.feed.next_timeout());
+        let timeout = [self.scheduler.next_timeout(), input_timeout].into_iter().flatten().min();
+        let timeout = timeout.map(|at| self.started + at);
         let tick = self.display.tick_interval().map(|interval| Instant::now() + interval);
         let stall_check = self.readers.as_ref().map(|readers| readers.next_look);
         let (reports, tail) = match &mut self.tail {
@@ -478,6 +491,7 @@ impl Shell {
             surveyed = or_pending(self.surveying.as_mut()) => Happening::Surveyed(surveyed),
             report = next_report(reports) => Happening::Report(report),
             tailed = or_pending(tail) => Happening::Tailed(tailed),
+            read = next_read(self.task_input.as_mut()) => Happening::Read(read),
             () = sleep_until(timeout) => Happening::CoreTimeout,
             () = sleep_until(tick) => Happening::DisplayTick,
             () = sleep_until(stall_check) => Happening::StallCheck,
@@ -532,7 +546,11 @@ impl Shell {
                 bytes_done: progress.bytes_done,
                 bytes_total: progress.bytes_total,
             }),
-            Happening::CoreTimeout => self.input(Input::Tick),
+            Happening::Read(read) => self.feed(|feed, now, is_reachable| feed.take(now, is_reachable, read)),
+            Happening::CoreTimeout => {
+                self.feed(Feed::tick);
+                self.input(Input::Tick);
+            }
             Happening::DisplayTick => self.display.tick(),
             Happening::StallCheck => self.check_readers(),
         }
@@ -655,6 +673,7 @@ impl Shell {
                 inputs.extend(self.perform(effect));
             }
         }
+        self.feed_told();
         if std::mem::take(&mut self.wants_to_leave) {
             self.leave(Outcome::Detached);
         }
@@ -701,6 +720,11 @@ impl Shell {
                 }
             }
             Effect::OutputAgain { .. } => self.ring(),
+            Effect::Stdin { progress, .. } => {
+                if let Some(input) = &mut self.task_input {
+                    input.told.push(progress);
+                }
+            }
             Effect::Ended { outcome, .. } => return self.task_ended(outcome),
             Effect::Record(record) => self.remember(record),
             Effect::Finish => self.is_finished = true,
@@ -746,11 +770,15 @@ impl Shell {
         if matches!(status.state(), TaskState::TaskStarting | TaskState::TaskRunning) {
             self.set_phase(Phase::Running);
         }
+        if let Some(input) = &mut self.task_input {
+            input.has_begun |= status.state() == TaskState::TaskRunning;
+        }
         let is_detached = self.owned.as_ref().is_some_and(|owned| owned.purpose == Purpose::Detach);
         self.wants_to_leave |= is_detached && status.state() == TaskState::TaskRunning;
     }
 
     fn task_ended(&mut self, outcome: Outcome) -> Option<Input> {
+        let outcome = self.end_of_input(outcome);
         // What has kept the task from being launched goes first.
         self.outcome.get_or_insert(outcome);
         if self.tail.is_none() {
@@ -805,6 +833,13 @@ impl Shell {
 async fn next_event(stream: Option<&mut EventStream<Event>>) -> Result<Option<Box<Event>>, HttpError> {
     match stream {
         Some(stream) => Ok(stream.next().await?.map(Box::new)),
+        None => pending().await,
+    }
+}
+
+async fn next_read(input: Option<&mut TaskInput>) -> std::io::Result<Vec<u8>> {
+    match input {
+        Some(input) => input.feed.read().await,
         None => pending().await,
     }
 }

@@ -11,6 +11,7 @@
 //!                                  `-> exit: outcome -> exit code
 //! runs: ps, attach, logs, wait, kill, inspect: what can be done with a launch that has a journal
 //! hash: maps by ids, for scheduler and local
+//! stdin: our standard input -> parts (PURE) -> scheduler -> the task's executor
 //! cidfile: the engine's id of the container in a file; dry_run: what would be launched
 //! credentials: secrets from files, for Job and for local; advice: what to do when a master or agent refuses
 //! local: --master=local: master (PURE) + agent + HTTP face, reached over loopback like any other master
@@ -36,5 +37,6 @@ pub mod role;
 pub mod runs;
 pub mod scheduler;
 pub mod settings;
+pub mod stdin;
 pub mod tail;
 pub mod update;

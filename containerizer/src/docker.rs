@@ -14,10 +14,11 @@ mod pull;
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::time::Duration;
 
 use bollard::Docker;
-use bollard::container::LogOutput;
+use bollard::container::{AttachContainerResults, LogOutput};
 use bollard::errors::Error as BollardError;
 /// The engine's words for containers, plain data: a `Spec` is made of them.
 pub use bollard::models;
@@ -28,12 +29,21 @@ use bollard::query_parameters::{
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
+use tokio::io::AsyncWrite;
 
 pub use self::about::{About, Labelled, Limiting};
 pub use self::pull::DockerCredentials;
 use crate::environment::{DOCKER_HOST, Environment};
 use crate::spec::{CONTAINER_ID_LABEL, Image, Limits, Swap, WORK_DIRECTORY_LABEL};
 use crate::store::ContainerId;
+
+/// The way into a container's standard input.
+pub(crate) struct Stdin {
+    /// To the container.
+    pub(crate) input: Pin<Box<dyn AsyncWrite + Send>>,
+    /// Completes when the engine takes no more.
+    pub(crate) closed: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
 
 /// A way to the engine. Cheap to clone; each call is a connection of its own.
 #[derive(Debug, Clone)]
@@ -128,6 +138,20 @@ impl Engine {
         let attached =
             self.call("attach to the container", LOOK, self.docker.attach_container(id, Some(options))).await?;
         Ok(self.output(attached.output))
+    }
+
+    /// Connects to the standard input of a container that was made to have one: what is written goes to it, and a shutdown is its
+    /// end. The other half ends when the container takes no more.
+    ///
+    /// # Errors
+    /// The engine does not let us.
+    pub(crate) async fn attach_stdin(&self, id: &str) -> Result<Stdin, EngineError> {
+        let options = AttachContainerOptions { stream: true, stdin: true, ..Default::default() };
+        let attached =
+            self.call("attach to the container's input", LOOK, self.docker.attach_container(id, Some(options)));
+        let AttachContainerResults { output, input } = attached.await?;
+        let closed = Box::pin(output.for_each(|_| std::future::ready(())));
+        Ok(Stdin { input, closed })
     }
 
     /// The output from its beginning, as far as the engine keeps it, and with `follow` until the container's end.

@@ -25,6 +25,17 @@ pub enum Command {
     },
     /// This signal, by its number, once; only to a container that runs.
     Signal(i32),
+    /// The next part of its standard input, for a container that was made to have one.
+    Stdin(StdinPart),
+}
+
+/// A part of a container's standard input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StdinPart {
+    /// The next bytes.
+    Bytes(Vec<u8>),
+    /// There are no more.
+    End,
 }
 
 /// What the owner of a container tells.
@@ -36,6 +47,12 @@ pub enum Event {
     Started(Started),
     /// Output is in the sandbox after a silence of a second or longer.
     OutputAgain,
+    /// The container took so many bytes more of its standard input.
+    StdinTaken(u64),
+    /// The container has got the end of its standard input, or takes no more of it.
+    StdinOver,
+    /// The engine went away with the container's standard input: what the container has got of it, and its end, came from nobody.
+    StdinLost,
     /// The container is gone, or never came; its output is complete in the sandbox. Nothing follows.
     Ended(Ending),
 }

@@ -31,6 +31,7 @@ use proto::mesos::container_info::DockerInfo;
 use proto::mesos::container_info::docker_info::Network;
 use proto::mesos::environment::variable;
 use proto::mesos::{self, CommandInfo, ContainerInfo, Resource};
+use proto::record;
 use proto::resources::Resources;
 
 use self::draft::{Access, Draft, Endpoint, Port};
@@ -80,6 +81,7 @@ impl Spec {
         };
         draft.body.image = Some(image.to_string());
         draft.labels = labels(launch, environment);
+        draft.has_stdin = launch.task_info.as_ref().is_some_and(record::wants_stdin);
 
         let docker = run.container.and_then(|container| container.docker.as_ref());
         draft.host.network_mode = Some(run.network()?);
@@ -163,6 +165,11 @@ impl Spec {
     /// Whether the engine's init process is to run before the command.
     pub fn has_init(&self) -> bool {
         self.create.host_config.as_ref().and_then(|host| host.init).unwrap_or(false)
+    }
+
+    /// Whether somebody will give it input.
+    pub fn has_stdin(&self) -> bool {
+        self.create.open_stdin.unwrap_or(false)
     }
 
     /// For engines that were installed without one.

@@ -4,6 +4,7 @@
 //! launch --starts--> supervise: detach, lock, `ready`
 //!                      |- owner: prepares at once, starts when asked, stops, tells        (owner.rs)
 //!                      |- output: attach stream -> sandbox, on a thread                   (output.rs)
+//!                      |- input: the executor's messages -> the container, if it has input  (input.rs)
 //!                      `- executor::run for a command task: SUBSCRIBE, statuses           (../executor)
 //! ```
 //!
@@ -17,6 +18,7 @@
 mod asks;
 mod detach;
 mod end;
+mod input;
 mod output;
 mod owner;
 mod position;

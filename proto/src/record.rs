@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::mesos::TaskInfo;
+
 /// How a task ended, carried in `TaskStatus.data` of its terminal update.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TaskRecord {
@@ -43,6 +45,9 @@ pub struct TaskRecord {
     /// Bytes of the task's output that the sandbox does not have; absent when that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost_bytes: Option<u64>,
+    /// Bytes of standard input that the container was given; absent when it was to have none, or that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin_bytes: Option<u64>,
 }
 
 impl TaskRecord {
@@ -81,6 +86,34 @@ pub enum ExecutorNews {
     OutputAgain,
     /// The task was sent the signal that a [`LauncherMessage`] asked for.
     Signaled(i32),
+    /// How far standard input is: the answer to every [`LauncherOrder::Stdin`], and told again when there is room for more.
+    Stdin(StdinProgress),
+}
+
+/// How far the standard input of a task is, as its executor knows it. Offsets count its bytes from the first, and its end as
+/// one more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StdinProgress {
+    /// All before this offset has come.
+    pub received: u64,
+    /// No byte from this offset on is taken yet.
+    pub limit: u64,
+    /// Whether it goes on.
+    pub state: StdinState,
+}
+
+/// Whether a task's standard input goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StdinState {
+    /// It does.
+    Open,
+    /// The container has all of it, and its end.
+    Complete,
+    /// The container takes no more of it.
+    Closed,
+    /// Nobody knows what the container was given: the executor that knew is gone, and its end was the end of the input.
+    Lost,
 }
 
 impl ExecutorMessage {
@@ -113,6 +146,9 @@ pub struct LauncherMessage {
     pub task_id: String,
     /// What to do.
     pub order: LauncherOrder,
+    /// What [`LauncherOrder::Stdin`] carries; travels as it is, behind the JSON and a line feed.
+    #[serde(skip)]
+    pub payload: Vec<u8>,
 }
 
 /// What a [`LauncherMessage`] asks for.
@@ -121,26 +157,51 @@ pub struct LauncherMessage {
 pub enum LauncherOrder {
     /// Send the task this signal, by its number; once. Answered by [`ExecutorNews::Signaled`].
     Signal(i32),
+    /// A part of the task's standard input, or a question when it is empty. Answered by [`ExecutorNews::Stdin`].
+    Stdin {
+        /// Of the payload's first byte.
+        offset: u64,
+        /// Whether the input ends behind the payload.
+        is_last: bool,
+    },
 }
 
 impl LauncherMessage {
     /// The only version so far.
     pub const VERSION: u32 = 1;
 
-    /// This order for this task.
+    /// This order for this task, without a payload.
     pub fn new(task_id: String, order: LauncherOrder) -> Self {
-        Self { version: Self::VERSION, task_id, order }
+        Self { version: Self::VERSION, task_id, order, payload: Vec::new() }
     }
 
-    /// JSON, as it goes into the message.
+    /// JSON, and the payload, as it goes into the message.
     pub fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("plain fields always serialize")
+        let mut data = serde_json::to_vec(self).expect("plain fields always serialize");
+        if !self.payload.is_empty() {
+            data.reserve_exact(self.payload.len() + 1);
+            data.push(b'\n');
+            data.extend_from_slice(&self.payload);
+        }
+        data
     }
 
     /// Reads a message of a framework; `None` for what is not ours.
     pub fn parse(data: &[u8]) -> Option<Self> {
-        serde_json::from_slice::<Self>(data).ok().filter(|message| message.version == Self::VERSION)
+        // JSON of ours has no line feed.
+        let end = data.iter().position(|byte| *byte == b'\n');
+        let (json, payload) = data.split_at(end.unwrap_or(data.len()));
+        let message = serde_json::from_slice::<Self>(json).ok().filter(|message| message.version == Self::VERSION)?;
+        Some(Self { payload: payload.get(1..).unwrap_or_default().to_vec(), ..message })
     }
+}
+
+/// The label of a task whose container gets its standard input from the launcher; any value.
+pub const STDIN_LABEL: &str = "launch-container.stdin";
+
+/// Whether the task's container gets its standard input from the launcher.
+pub fn wants_stdin(task: &TaskInfo) -> bool {
+    task.labels.iter().flat_map(|labels| &labels.labels).any(|label| label.key == STDIN_LABEL)
 }
 
 /// The sandbox file that says how far a pull is; replaced whole, removed when the pull is over.
@@ -182,6 +243,7 @@ mod tests {
             stdout_bytes: Some(u64::MAX),
             stderr_bytes: Some(0),
             lost_bytes: Some(3),
+            stdin_bytes: Some(9),
         };
         assert_eq!(TaskRecord::parse(&record.to_bytes()), Some(record));
     }
@@ -240,6 +302,22 @@ mod tests {
         let answer = ExecutorMessage::new("web".to_owned(), ExecutorNews::Signaled(10));
         assert_eq!(answer.to_bytes(), br#"{"version":1,"task_id":"web","news":{"signaled":10}}"#);
         assert_eq!(ExecutorMessage::parse(&answer.to_bytes()), Some(answer));
+    }
+
+    #[test]
+    fn input_travels_as_it_is() {
+        let order = LauncherOrder::Stdin { offset: 7, is_last: true };
+        let empty = LauncherMessage::new("web".to_owned(), order);
+        assert_eq!(empty.to_bytes(), br#"{"version":1,"task_id":"web","order":{"stdin":{"offset":7,"is_last":true}}}"#);
+        for payload in [&b""[..], b"\n", b"a\nb\n", b"\0\xff\n{}"] {
+            let message = LauncherMessage { payload: payload.to_vec(), ..empty.clone() };
+            assert_eq!(LauncherMessage::parse(&message.to_bytes()), Some(message));
+        }
+        let progress = StdinProgress { received: 5, limit: 9, state: StdinState::Open };
+        let answer = ExecutorMessage::new("web".to_owned(), ExecutorNews::Stdin(progress));
+        let json = br#"{"version":1,"task_id":"web","news":{"stdin":{"received":5,"limit":9,"state":"open"}}}"#;
+        assert_eq!(answer.to_bytes(), json);
+        assert_eq!(ExecutorMessage::parse(json), Some(answer));
     }
 
     #[test]

@@ -334,6 +334,10 @@ pub struct Cli {
     #[arg(long, value_name = "TIME", value_parser = values::limit, allow_negative_numbers = true, help_heading = RUNS)]
     pub failover_timeout: Option<Limit>,
 
+    /// Give the task the launcher's standard input, where this project's executor runs it
+    #[arg(short, long, help_heading = CONTAINER)]
+    pub interactive: bool,
+
     /// Pass SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM and SIGWINCH on to the task, where this project's executor runs it
     #[arg(long, help_heading = RUNS)]
     pub signal_proxy: bool,
@@ -464,7 +468,8 @@ fn task_alone(command: &clap::Command, matches: ArgMatches) -> Result<ArgMatches
 
 /// Whether the option, or IMAGE or CMD, says what the file of `--task` says.
 fn describes_task(arg: &clap::Arg) -> bool {
-    let is_beside_it = matches!(arg.get_id().as_str(), "label" | "cidfile" | "constraint" | "prefer" | "revocable");
+    let is_beside_it =
+        matches!(arg.get_id().as_str(), "label" | "cidfile" | "interactive" | "constraint" | "prefer" | "revocable");
     arg.is_positional() || matches!(arg.get_help_heading(), Some(RESOURCES | CONTAINER)) && !is_beside_it
 }
 

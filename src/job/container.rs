@@ -101,6 +101,7 @@ fn mesos(cli: &Cli) -> Result<ContainerInfo, JobError> {
             !cli.publish.is_empty(),
             "without a network of its own the task listens on the port itself; ask for it with --resources=ports:[...]",
         ),
+        ("--interactive", cli.interactive, "only this project's executor gives a task input"),
         ("--cidfile", cli.cidfile.is_some(), "there is no container of an engine"),
     ];
     if let Some((option, _, way)) = engine_only.into_iter().find(|(_, is_given, _)| *is_given) {

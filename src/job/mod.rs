@@ -47,6 +47,8 @@ pub struct Job {
     pub is_dry_run: bool,
     /// `--signal-proxy`
     pub is_signal_proxy: bool,
+    /// `--interactive`: the task gets our standard input.
+    pub is_interactive: bool,
     /// The task; its resources are the need.
     pub task: scheduler::Task,
     /// What to subscribe with; no id and no capabilities yet: those depend on the master's version.
@@ -132,6 +134,12 @@ pub enum JobError {
          `launch-container local` and use its address"
     )]
     LocalRun(&'static str),
+    /// `--interactive` with a run.
+    #[error(
+        "--interactive is not possible with {0}: standard input ends with the launcher, and nobody else can go on with it; leave \
+         one of them out"
+    )]
+    InteractiveRun(&'static str),
     /// `--env` or `--env-file`.
     #[error(transparent)]
     Environment(#[from] EnvironmentError),
@@ -195,6 +203,7 @@ impl Job {
             cidfile: cli.cidfile,
             is_dry_run: cli.dry_run,
             is_signal_proxy: cli.signal_proxy,
+            is_interactive: cli.interactive,
             task,
             master,
             connect_timeout: cli.connect_timeout.0,

@@ -35,6 +35,9 @@ pub(super) fn of(cli: &Cli, info: &mut TaskInfo) -> Result<Option<Run>, JobError
     if !is_wanted(cli) {
         return Ok(None);
     }
+    if cli.interactive {
+        return Err(JobError::InteractiveRun(if cli.detach { "--detach" } else { "--run-id" }));
+    }
     if cli.master.as_deref().is_some_and(|master| master == "local" || master.starts_with("local[")) {
         return Err(JobError::LocalRun(if cli.detach { "--detach" } else { "--run-id" }));
     }
@@ -96,6 +99,7 @@ impl Job {
             cidfile: None,
             is_dry_run: false,
             is_signal_proxy: which.signal_proxy,
+            is_interactive: false,
             task,
             framework,
             access: Access::new(&which.access)?,

@@ -8,6 +8,7 @@ use proto::mesos::{
     AgentId, CommandInfo, DurationInfo, Environment, KillPolicy, Label, Labels, Resource, TaskId, TaskInfo,
     environment, value,
 };
+use proto::record::STDIN_LABEL;
 use proto::resources::Resources;
 
 use super::environment::Variables;
@@ -118,6 +119,9 @@ fn labels(cli: &Cli, surroundings: &Surroundings<'_>) -> Result<Vec<Label>, JobE
     for Assignment { key, value } in &cli.label {
         check_not_empty("--label", key, "write KEY=VALUE")?;
         labels.push(Label { key: key.clone(), value: value.clone() });
+    }
+    if cli.interactive {
+        labels.push(label(STDIN_LABEL, "1"));
     }
     labels.push(label(VERSION_LABEL, env!("CARGO_PKG_VERSION")));
     labels.push(label(HOST_LABEL, &surroundings.hostname));

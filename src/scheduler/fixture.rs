@@ -215,6 +215,7 @@ pub(super) fn calls(effects: &[Effect], kind: call::Type) -> Vec<Call> {
         | Effect::Status(_)
         | Effect::Placed { .. }
         | Effect::OutputAgain { .. }
+        | Effect::Stdin { .. }
         | Effect::Ended { .. }
         | Effect::Finish => None,
     });

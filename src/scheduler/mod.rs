@@ -31,7 +31,8 @@
 //!   late copy of the ACCEPT from succeeding, and the master is asked (`reconcile`). The task is launched again, under a new
 //!   id on the wire (`ID.2`), only when the answer proves that it never ran. Should the old id be heard of after all, it is
 //!   taken back if the task still waits, else killed.
-//! - *MESSAGE*: output after a silence, if it is our executor's word on a task of ours that is not over; ignored otherwise.
+//! - *MESSAGE*: output after a silence or progress of its input, if it is our executor's word on a task of ours that is not
+//!   over; ignored otherwise.
 //! - *FAILURE*: a notice, and a question to the master about the tasks there.
 //! - *SUBSCRIBED again*: explicit reconciliation of all launched tasks, implicit of what else the master knows, repeated with
 //!   back-off while a fate is open; kills are sent again.
@@ -69,6 +70,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::mesos;
+use proto::record::StdinProgress;
 use proto::scheduler;
 
 use self::calls::Calls;
@@ -148,6 +150,17 @@ pub enum Input {
         /// Its number.
         signal: u8,
     },
+    /// Pass this part of its standard input on to the task. It is not sent where [`Scheduler::can_reach`] says no.
+    Stdin {
+        /// The task id given in `Add`.
+        task_id: String,
+        /// Of the first byte.
+        offset: u64,
+        /// Perhaps none.
+        bytes: Vec<u8>,
+        /// Whether there are no more.
+        is_last: bool,
+    },
     /// The stream asked for by `Effect::Subscribe` was opened by `master` (HOST:PORT).
     Connected {
         /// HOST:PORT.
@@ -208,6 +221,13 @@ pub enum Effect {
     OutputAgain {
         /// The task id given in `Add`.
         task_id: String,
+    },
+    /// The task's executor says how far its standard input is.
+    Stdin {
+        /// The task id given in `Add`.
+        task_id: String,
+        /// How far.
+        progress: StdinProgress,
     },
     /// This task is over. (`Update::Ended` is the shell's to send, once the output is complete.)
     Ended {
@@ -310,6 +330,9 @@ impl Scheduler {
             Input::Add(task) => self.add(now, task, effects),
             Input::Interrupt { task_id, signal, grace } => self.interrupt(now, &task_id, signal, grace, effects),
             Input::Signal { task_id, signal } => self.signal(now, &task_id, signal, effects),
+            Input::Stdin { task_id, offset, bytes, is_last } => {
+                self.send_stdin(&task_id, offset, bytes, is_last, effects);
+            }
             Input::Connected { master } => self.opened(now, master),
             Input::Disconnected { reason, is_fatal } => self.broken(now, reason, is_fatal, effects),
             Input::Event(event) => self.event(now, *event, effects),

@@ -1,4 +1,4 @@
-//! Signals that are passed on to tasks. Only our own executor does that, and says so; any other says nothing, so silence is told.
+//! Signals and input that are passed on to tasks. Only our own executor does that, and says so; any other says nothing, so silence is told.
 //! A signal is sent once: who gets it twice may do something twice.
 
 use std::time::Duration;
@@ -7,7 +7,7 @@ use proto::mesos::{AgentId, ExecutorId};
 use proto::record::{LauncherMessage, LauncherOrder};
 use proto::scheduler::call;
 
-use super::task::State;
+use super::task::{Entry, Placement, State};
 use super::updates::executor_id;
 use super::{Effect, Scheduler, Time};
 use crate::update::Update;
@@ -25,21 +25,46 @@ pub(super) struct Awaited {
 
 impl Scheduler {
     pub(super) fn signal(&mut self, now: Time, task_id: &str, number: u8, effects: &mut Vec<Effect>) {
-        let entry = self.by_id.get(task_id).and_then(|key| self.tasks.get(key));
-        let running = entry.filter(|entry| matches!(entry.state(), State::Running { .. }));
-        let Some((entry, placement)) = running.and_then(|entry| Some((entry, entry.placement()?))) else {
+        if self.running(task_id).is_none() {
             return tell(task_id, number, "it does not run", effects);
-        };
-        if !self.connection.is_subscribed() {
-            return tell(task_id, number, "no master is there to pass it on; send it again later", effects);
         }
-        let message = call::Message {
+        let Some(order) = self.order(task_id, LauncherOrder::Signal(number.into()), Vec::new()) else {
+            return tell(task_id, number, "no master is there to pass it on; send it again later", effects);
+        };
+        effects.push(order);
+        self.awaited.push(Awaited { task_id: task_id.to_owned(), number, until: now + ANSWER_LIMIT });
+    }
+
+    /// Whether the task's executor can be told anything now.
+    pub fn can_reach(&self, task_id: &str) -> bool {
+        self.connection.is_subscribed() && self.running(task_id).is_some()
+    }
+
+    pub(super) fn send_stdin(
+        &mut self,
+        task_id: &str,
+        offset: u64,
+        bytes: Vec<u8>,
+        is_last: bool,
+        effects: &mut Vec<Effect>,
+    ) {
+        effects.extend(self.order(task_id, LauncherOrder::Stdin { offset, is_last }, bytes));
+    }
+
+    fn running(&self, task_id: &str) -> Option<(&Entry, &Placement)> {
+        let entry = self.by_id.get(task_id).and_then(|key| self.tasks.get(key))?;
+        matches!(entry.state(), State::Running { .. }).then_some(entry).zip(entry.placement())
+    }
+
+    /// `None`: its executor cannot be reached.
+    fn order(&self, task_id: &str, order: LauncherOrder, payload: Vec<u8>) -> Option<Effect> {
+        let (entry, placement) = self.running(task_id).filter(|_| self.connection.is_subscribed())?;
+        let message = LauncherMessage { payload, ..LauncherMessage::new(placement.wire_id.clone(), order) };
+        Some(self.calls.message(call::Message {
             agent_id: AgentId { value: placement.agent_id.clone() },
             executor_id: ExecutorId { value: executor_id(entry, placement).clone() },
-            data: LauncherMessage::new(placement.wire_id.clone(), LauncherOrder::Signal(number.into())).to_bytes(),
-        };
-        effects.push(self.calls.message(message));
-        self.awaited.push(Awaited { task_id: task_id.to_owned(), number, until: now + ANSWER_LIMIT });
+            data: message.to_bytes(),
+        }))
     }
 
     /// The executor has passed it on.
@@ -75,7 +100,7 @@ fn tell(task_id: &str, number: u8, why: &str, effects: &mut Vec<Effect>) {
 #[cfg(test)]
 mod tests {
     use proto::mesos::TaskState;
-    use proto::record::{ExecutorMessage, ExecutorNews};
+    use proto::record::{ExecutorMessage, ExecutorNews, StdinProgress, StdinState};
     use proto::scheduler::call::Type;
     use proto::scheduler::{Event, event};
 
@@ -88,10 +113,14 @@ mod tests {
     }
 
     fn answer(bench: &mut Bench, number: i32) -> Vec<Effect> {
+        tell_news(bench, ExecutorNews::Signaled(number))
+    }
+
+    fn tell_news(bench: &mut Bench, news: ExecutorNews) -> Vec<Effect> {
         let message = event::Message {
             agent_id: AgentId { value: "a".to_owned() },
             executor_id: ExecutorId { value: "t".to_owned() },
-            data: ExecutorMessage::new("t".to_owned(), ExecutorNews::Signaled(number)).to_bytes(),
+            data: ExecutorMessage::new("t".to_owned(), news).to_bytes(),
         };
         bench.event(Event { r#type: Some(event::Type::Message.into()), message: Some(message), ..Event::default() })
     }
@@ -116,6 +145,24 @@ mod tests {
         let effects = bench.wait(s(6));
         let [Effect::Update(Update::Notice(text))] = &effects[..] else { panic!("{effects:?}") };
         assert!(text.contains("signal 10") && text.contains("docker-containerizer"), "{text}");
+    }
+
+    #[test]
+    fn input_goes_to_the_running_task_and_its_progress_comes_back() {
+        let input = || {
+            let (task_id, bytes) = ("t".to_owned(), b"a\nb".to_vec());
+            Input::Stdin { task_id, offset: 7, bytes, is_last: true }
+        };
+        let mut bench = Bench::launched(&[TaskState::TaskRunning]);
+        let message = calls(&bench.input(input()), Type::Message).remove(0).message.unwrap_or_default();
+        let order = LauncherMessage::parse(&message.data).map(|message| (message.order, message.payload));
+        assert_eq!(order, Some((LauncherOrder::Stdin { offset: 7, is_last: true }, b"a\nb".to_vec())));
+        let progress = StdinProgress { received: 3, limit: 9, state: StdinState::Open };
+        let effects = tell_news(&mut bench, ExecutorNews::Stdin(progress));
+        assert_eq!(effects, [Effect::Stdin { task_id: "t".to_owned(), progress }]);
+        bench.input(Input::Disconnected { reason: "reset".to_owned(), is_fatal: false });
+        assert_eq!(bench.input(input()), []);
+        assert_eq!(Bench::launched(&[]).input(input()), []);
     }
 
     #[test]

@@ -142,6 +142,9 @@ impl Scheduler {
         };
         match news {
             ExecutorNews::OutputAgain => effects.push(Effect::OutputAgain { task_id: entry.id().to_owned() }),
+            ExecutorNews::Stdin(progress) => {
+                effects.push(Effect::Stdin { task_id: entry.id().to_owned(), progress });
+            }
             ExecutorNews::Signaled(number) => {
                 let task_id = entry.id().to_owned();
                 self.signaled(&task_id, number);

@@ -50,6 +50,7 @@ pub(crate) struct Launch {
     stderr: Reader,
     terminal: Option<Terminal>,
     stdout_file: Option<PathBuf>,
+    stdin: Stdio,
 }
 
 impl Launch {
@@ -61,6 +62,7 @@ impl Launch {
             stderr: Reader::Eager,
             terminal: None,
             stdout_file: None,
+            stdin: Stdio::null(),
         }
     }
 
@@ -100,6 +102,12 @@ impl Launch {
         self
     }
 
+    /// What the launcher reads, in place of nothing.
+    pub(crate) fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
+        self.stdin = stdin.into();
+        self
+    }
+
     /// Runs to the end.
     pub(crate) fn run(self) -> Ended {
         self.start().finish()
@@ -107,8 +115,8 @@ impl Launch {
 
     /// Starts it.
     pub(crate) fn start(self) -> Running {
-        let Self { mut command, limit, stdout, stderr, terminal, stdout_file } = self;
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let Self { mut command, limit, stdout, stderr, terminal, stdout_file, stdin } = self;
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut screen = None;
         if let Some(kind) = terminal {
             let (ours, its) = open_terminal();

@@ -9,6 +9,7 @@ mod failover;
 mod failures;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod input;
 mod manners;
 mod messages;
 mod output;

@@ -13,6 +13,7 @@ mod faults;
 mod framework;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod input;
 mod pymesos;
 mod restart;
 mod run;

@@ -110,7 +110,11 @@ impl Checks {
                 Effect::Record(Record::Status { status }) => {
                     self.recorded_statuses.extend(status.uuid.clone());
                 }
-                Effect::Subscribe(_) | Effect::Update(_) | Effect::Record(_) | Effect::OutputAgain { .. } => {}
+                Effect::Subscribe(_)
+                | Effect::Update(_)
+                | Effect::Record(_)
+                | Effect::OutputAgain { .. }
+                | Effect::Stdin { .. } => {}
             }
         }
         for (offer, since) in &self.held {

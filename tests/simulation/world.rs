@@ -390,6 +390,7 @@ impl World {
             | Effect::Status(_)
             | Effect::Placed { .. }
             | Effect::OutputAgain { .. }
+            | Effect::Stdin { .. }
             | Effect::Ended { .. }
             | Effect::Finish => {}
         }

@@ -25,6 +25,8 @@
 //! Output after a silence is told to the framework ([`ExecutorMessage`]), which then need not wait for its next look: once a
 //! second at most, behind every update, only over a link that is up, and once; the framework finds the output anyway.
 //!
+//! Standard input that the launcher sends comes in order out of `stdin`, which also says what to answer.
+//!
 //! While the task runs, `checks` says what to try and what to make of the result; a task that is unhealthy for too long is
 //! stopped like one that is killed.
 //!
@@ -38,11 +40,12 @@ use proto::executor::{self, call};
 use proto::mesos::framework_info::capability;
 use proto::mesos::task_status::{Reason, Source};
 use proto::mesos::{self, ContainerId, ContainerStatus, DurationInfo, KillPolicy, TaskInfo, TaskState, TaskStatus};
-use proto::record::{ExecutorMessage, ExecutorNews, LauncherMessage, LauncherOrder};
+use proto::record::{self, ExecutorMessage, ExecutorNews, LauncherMessage, LauncherOrder};
 
 use super::checks::{CheckKind, Checks, Finding, Probe, Verdict};
 use super::environment::Environment;
 use super::status::{self, StopReason};
+use super::stdin::Stdin;
 use super::updates::Updates;
 use crate::lifecycle::{self, Ending, Started};
 
@@ -204,6 +207,7 @@ pub struct Executor {
     next_news_at: Duration,
     /// Signals that were sent, for the framework to know.
     signaled: VecDeque<i32>,
+    stdin: Stdin,
     phase: Phase,
     task: Option<Box<TaskInfo>>,
     checks: Checks,
@@ -270,6 +274,7 @@ impl Executor {
             news: News::None,
             next_news_at: now.monotonic,
             signaled: VecDeque::new(),
+            stdin: Stdin::none(),
             phase: Phase::Idle { until: None, ended: None },
             task: None,
             checks: Checks::default(),
@@ -297,6 +302,9 @@ impl Executor {
             }
         }
         self.checks = Checks::new(&task);
+        if record::wants_stdin(&task) {
+            self.stdin = Stdin::lost();
+        }
         self.task = Some(Box::new(task));
         self.terminal = self.updates.terminal().cloned().map(Box::new);
         if self.terminal.is_some() {
@@ -347,6 +355,9 @@ impl Executor {
             Input::Container(lifecycle::Event::Pulling(_)) => {}
             Input::Container(lifecycle::Event::Started(started)) => self.on_started(now, started),
             Input::Container(lifecycle::Event::OutputAgain) => self.on_output_again(now),
+            Input::Container(lifecycle::Event::StdinTaken(bytes)) => self.stdin.taken(bytes),
+            Input::Container(lifecycle::Event::StdinOver) => self.stdin.over(),
+            Input::Container(lifecycle::Event::StdinLost) => self.stdin.lose(),
             Input::Container(lifecycle::Event::Ended(ending)) => self.on_ended(now, ending),
             Input::Probed { kind, finding } => self.on_probed(now, kind, &finding),
         }
@@ -422,6 +433,9 @@ impl Executor {
         self.updates.add_task((*task).clone());
         self.effects.push(Effect::Task(task.clone()));
         self.checks = Checks::new(&task);
+        if record::wants_stdin(&task) {
+            self.stdin = Stdin::open();
+        }
         self.task = Some(task.clone());
         let Phase::Idle { ended, .. } = &mut self.phase else {
             // A shutdown came first: the end of the container will be this task's end.
@@ -589,7 +603,7 @@ impl Executor {
             message: Some(outcome.message),
             healthy: outcome.healthy,
             reason: outcome.reason.map(|reason| reason as i32),
-            data: Some(status::record(&ending).to_bytes()),
+            data: Some(status::record(&ending, self.stdin.given_bytes()).to_bytes()),
             ..self.new_status(now, &task.task_id.value.clone(), outcome.state)
         };
         self.terminal = Some(Box::new(terminal.clone()));
@@ -632,17 +646,22 @@ impl Executor {
         }
     }
 
-    /// Signals of the launcher go to its task; what others say is not for us. A task that does not run yet, or is being
-    /// stopped, gets none, and nobody is told that it did.
+    /// Signals and input of the launcher go to its task; what others say is not for us. A task that does not run yet, or is
+    /// being stopped, gets none, and nobody is told that it did.
     fn on_message(&mut self, data: &[u8]) {
-        let Some(LauncherMessage { task_id, order, .. }) = LauncherMessage::parse(data) else { return };
+        let Some(LauncherMessage { task_id, order, payload, .. }) = LauncherMessage::parse(data) else { return };
         let is_ours = self.task.as_ref().is_some_and(|task| task.task_id.value == task_id);
+        if !is_ours || !matches!(self.phase, Phase::Running { .. }) {
+            return;
+        }
         match order {
             LauncherOrder::Signal(number) => {
-                if is_ours && matches!(self.phase, Phase::Running { .. }) {
-                    self.effects.push(Effect::Container(lifecycle::Command::Signal(number)));
-                    self.signaled.push_back(number);
-                }
+                self.effects.push(Effect::Container(lifecycle::Command::Signal(number)));
+                self.signaled.push_back(number);
+            }
+            LauncherOrder::Stdin { offset, is_last } => {
+                let parts = self.stdin.receive(offset, payload, is_last);
+                self.effects.extend(parts.into_iter().map(lifecycle::Command::Stdin).map(Effect::Container));
             }
         }
     }
@@ -664,7 +683,10 @@ impl Executor {
             let news = match (self.signaled.pop_front(), self.news) {
                 (Some(number), _) => ExecutorNews::Signaled(number),
                 (None, News::Waiting) => ExecutorNews::OutputAgain,
-                (None, News::None | News::InFlight) => return,
+                (None, News::None | News::InFlight) => match self.stdin.take_answer() {
+                    Some(progress) => ExecutorNews::Stdin(progress),
+                    None => return,
+                },
             };
             let data = ExecutorMessage::new(task.task_id.value.clone(), news).to_bytes();
             let call = self.new_call(call::Type::Message);

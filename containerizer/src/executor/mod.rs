@@ -9,8 +9,8 @@
 //! ```
 //!
 //! `wire` chooses how to speak: `http` from Mesos 0.28 on, `libprocess` with every version and as `mesos-docker-executor`.
-//! `core` decides, with `updates` (what the agent is owed), `status` (how an end reads) and `checks` (when to look whether
-//! the task is well) as its PURE parts; `probe` looks; `environment` is what the agent says at the start. The container belongs to its owner, behind the channels of [`crate::lifecycle`].
+//! `core` decides, with `updates` (what the agent is owed), `status` (how an end reads), `stdin` (the task's input, in order) and
+//! `checks` (when to look whether the task is well) as its PURE parts; `probe` looks; `environment` is what the agent says at the start. The container belongs to its owner, behind the channels of [`crate::lifecycle`].
 
 pub mod checks;
 pub mod core;
@@ -22,5 +22,6 @@ pub mod probe;
 mod rig;
 pub mod run;
 mod status;
+mod stdin;
 mod updates;
 pub mod wire;

@@ -170,7 +170,7 @@ impl Owner {
                 event = events.recv() => {
                     let event = event.unwrap_or_else(|| Event::Ended(lost(self.started.take())));
                     match &event {
-                        Event::Pulling(_) | Event::OutputAgain => {}
+                        Event::Pulling(_) | Event::OutputAgain | Event::StdinTaken(_) | Event::StdinOver | Event::StdinLost => {}
                         Event::Started(started) => self.started = Some(started.clone()),
                         Event::Ended(_) => self.events = None,
                     }

@@ -87,7 +87,7 @@ fn plain_message(cause: &Cause) -> String {
 }
 
 /// The record for `TaskStatus.data` of the terminal update.
-pub(super) fn record(ending: &Ending) -> TaskRecord {
+pub(super) fn record(ending: &Ending, stdin_bytes: Option<u64>) -> TaskRecord {
     let (exit_code, error) = match &ending.cause {
         Cause::Exited { code } | Cause::OutOfMemory { code, .. } => (Some(*code), None),
         Cause::NotStarted { message } | Cause::Unknown { message } => (None, Some(message.clone())),
@@ -109,6 +109,7 @@ pub(super) fn record(ending: &Ending) -> TaskRecord {
         stdout_bytes: ending.stdout_bytes,
         stderr_bytes: ending.stderr_bytes,
         lost_bytes: ending.lost_bytes,
+        stdin_bytes,
     }
 }
 
@@ -199,19 +200,17 @@ mod tests {
 
     #[test]
     fn the_record_tells_a_signal_only_where_it_is_certain() {
-        let killed = record(&ending(Cause::Exited { code: 137 }, false));
+        let killed = record(&ending(Cause::Exited { code: 137 }, false), None);
         assert_eq!((killed.exit_code, killed.signal, killed.oom_killed), (Some(137), None, false));
-        let oom = record(&ending(
-            Cause::OutOfMemory { code: 137, limit_bytes: 1, peak_bytes: None, shortage: Shortage::OwnLimit },
-            false,
-        ));
+        let cause = Cause::OutOfMemory { code: 137, limit_bytes: 1, peak_bytes: None, shortage: Shortage::OwnLimit };
+        let oom = record(&ending(cause, false), None);
         assert_eq!((oom.exit_code, oom.signal, oom.oom_killed), (Some(137), Some(9), true));
         assert_eq!(oom.memory.as_deref(), Some("killed: memory limit 1 bytes reached"));
     }
 
     #[test]
     fn the_record_of_an_unknown_end_has_no_exit_code() {
-        let lost = record(&ending(Cause::Unknown { message: "why".to_owned() }, false));
+        let lost = record(&ending(Cause::Unknown { message: "why".to_owned() }, false), None);
         assert_eq!((lost.exit_code, lost.error.as_deref()), (None, Some("why")));
         assert_eq!((lost.stdout_bytes, lost.stderr_bytes, lost.finished_at), (Some(3), Some(4), Some(2.0)));
     }

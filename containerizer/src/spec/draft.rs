@@ -25,6 +25,8 @@ pub(super) struct Draft {
     pub(super) pull: Option<PullPolicy>,
     /// Made before the container is created where they are missing, as Docker does for `-v`.
     pub(super) host_directories: Vec<PathBuf>,
+    /// Whether somebody will give it input, whose end then is the container's.
+    pub(super) has_stdin: bool,
     /// The sandbox on the host.
     pub(super) sandbox: PathBuf,
     /// The sandbox in the container.
@@ -99,6 +101,11 @@ impl Draft {
         self.body.labels = Some(self.labels);
         self.body.attach_stdout = Some(true);
         self.body.attach_stderr = Some(true);
+        if self.has_stdin {
+            self.body.attach_stdin = Some(true);
+            self.body.open_stdin = Some(true);
+            self.body.stdin_once = Some(true);
+        }
         self.host.mounts = Some(self.mounts);
         self.host.auto_remove = Some(false);
         self.host.restart_policy =

@@ -213,7 +213,10 @@ const OPTIONS: &[RunOption] = &[
 ];
 
 const REFUSED: &[(&[&str], &str)] = &[
-    (&["attach", "a", "interactive", "i"], "a task has no terminal and no input; its output goes to the sandbox"),
+    (
+        &["attach", "a", "interactive", "i"],
+        "a task has no terminal, input only of launch-container --interactive, and its output goes to the sandbox",
+    ),
     (&["cidfile"], "the containerizer keeps the container's id"),
     (&["cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops", "isolation"], "it is for Windows"),
     (&["cpu-shares", "c", "cpus"], "give the task the cpus instead; its resources set the limit"),

@@ -6,7 +6,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::lifecycle::Command;
+use crate::lifecycle::{Command, StdinPart};
 
 /// Gathers the executor's commands and SIGTERM, which means the same as a stop without grace.
 #[derive(Debug)]
@@ -18,11 +18,23 @@ pub(crate) struct Asks {
     is_start_asked: bool,
     kill_at: Option<Instant>,
     signals: Vec<i32>,
+    /// The executor holds a window of it back, so it is bounded.
+    input: mpsc::UnboundedSender<StdinPart>,
+    given: Option<mpsc::UnboundedReceiver<StdinPart>>,
 }
 
 impl Asks {
     pub(crate) fn new(commands: mpsc::Receiver<Command>, terminate: Option<Signal>) -> Self {
-        Self { commands: Some(commands), terminate, is_start_asked: false, kill_at: None, signals: Vec::new() }
+        let (input, given) = mpsc::unbounded_channel();
+        Self {
+            commands: Some(commands),
+            terminate,
+            is_start_asked: false,
+            kill_at: None,
+            signals: Vec::new(),
+            input,
+            given: Some(given),
+        }
     }
 
     /// Waits for the next one and notes it. Cancel safe.
@@ -44,6 +56,8 @@ impl Asks {
                 Some(Command::Start) => self.is_start_asked = true,
                 Some(Command::Stop { grace }) => self.stop_within(grace),
                 Some(Command::Signal(number)) => self.signals.push(number),
+                // For a container that takes none there is nobody at the other end.
+                Some(Command::Stdin(part)) => drop(self.input.send(part)),
                 None => {
                     self.commands = None;
                     self.stop_within(Duration::ZERO);
@@ -79,6 +93,11 @@ impl Asks {
     /// The signals that are to be sent now, each once.
     pub(super) fn take_signals(&mut self) -> Vec<i32> {
         std::mem::take(&mut self.signals)
+    }
+
+    /// What the container is to be given as its standard input; `None` the second time.
+    pub(super) fn take_input(&mut self) -> Option<mpsc::UnboundedReceiver<StdinPart>> {
+        self.given.take()
     }
 
     /// SIGKILL was sent; it is due again after a pause, should it get lost.

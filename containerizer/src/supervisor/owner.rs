@@ -25,11 +25,12 @@ use tokio::sync::mpsc;
 
 use super::asks::Asks;
 use super::end::{End, Exit, Running, cause};
+use super::input::Feeding;
 use super::output::{Begin, Files, Flow, FlowError, Written};
 use super::successor::Left;
 use crate::config::{Config, ConfigError};
 use crate::credentials::Credentials;
-use crate::docker::{Engine, EngineError, Inspection};
+use crate::docker::{Engine, EngineError, Inspection, Stdin};
 use crate::environment::Environment;
 use crate::fetcher::{self, FetchError};
 use crate::hooks::{Hook, HookError};
@@ -131,6 +132,7 @@ impl Owner {
         asks: &mut Asks,
     ) -> Result<Lived, Failure> {
         asks.start_or_stop().await;
+        let mut stdin = self.stdin(engine, spec, &docker_id).await?;
         loop {
             if asks.is_stop_asked() {
                 return Err(Failure::Stopped);
@@ -147,6 +149,7 @@ impl Owner {
                     spec.remove_init();
                     docker_id = self.create(engine, spec).await?;
                     flow = self.attach(&docker_id).await?;
+                    stdin = self.stdin(engine, spec, &docker_id).await?;
                 }
                 Err(
                     EngineError::Refused { reason, .. }
@@ -156,6 +159,10 @@ impl Owner {
                 Err(error) => return Err(error.into()),
             }
         }
+        let given = asks.take_input();
+        let feed =
+            |(stdin, given)| Feeding::start(engine.clone(), docker_id.clone(), stdin, given, self.events.downgrade());
+        let _feeding = stdin.zip(given).map(feed);
         Ok(self.run(engine, &docker_id, flow, asks).await)
     }
 
@@ -251,6 +258,11 @@ impl Owner {
 
     async fn attach(&self, docker_id: &str) -> Result<Flow, Failure> {
         self.flow(docker_id, Begin::Attach).await
+    }
+
+    /// Of a container that was made to have one.
+    async fn stdin(&self, engine: &Engine, spec: &Spec, docker_id: &str) -> Result<Option<Stdin>, EngineError> {
+        if spec.has_stdin() { engine.attach_stdin(docker_id).await.map(Some) } else { Ok(None) }
     }
 
     pub(super) async fn flow(&self, docker_id: &str, begin: Begin) -> Result<Flow, Failure> {

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use lifecycle::{Cause, Command, Event};
+use lifecycle::{Cause, Command, Event, StdinPart};
 use proptest::prelude::*;
 use proto::record::TaskRecord;
 
@@ -117,6 +117,8 @@ fn word(effect: &Effect) -> String {
         Effect::Probe(probe) => format!("probe {:?}", probe.kind),
         Effect::Container(Command::Stop { grace }) => format!("stop {grace:?}"),
         Effect::Container(Command::Signal(number)) => format!("signal {number}"),
+        Effect::Container(Command::Stdin(StdinPart::Bytes(bytes))) => format!("input {}", bytes.escape_ascii()),
+        Effect::Container(Command::Stdin(StdinPart::End)) => "input ends".to_owned(),
         Effect::Finish(finished) => {
             let status = finished.status.as_ref().map_or("no task".to_owned(), |status| state(status));
             format!("finish {status}{}", if finished.is_acknowledged { "" } else { " unacknowledged" })
@@ -753,7 +755,7 @@ impl World {
                     self.was_told_to_start = true;
                 }
                 Effect::Container(Command::Stop { .. }) => self.was_told_to_stop = true,
-                Effect::Container(Command::Signal(_)) => panic!("nobody signals here"),
+                Effect::Container(Command::Signal(_) | Command::Stdin(_)) => panic!("nobody signals and sends here"),
                 Effect::Probe(probe) => {
                     assert!(self.has_started && self.probing.is_none(), "a second probe of its kind: {probe:?}");
                     self.probing = Some(probe.kind);
@@ -954,4 +956,61 @@ fn a_signal_of_the_launcher_reaches_the_running_task_once_and_is_confirmed() {
         assert_eq!(rig.take(foreign), [] as [&str; 0]);
     }
     assert_eq!(Rig::launched(|_| {}).take(order("t", 10)), [] as [&str; 0], "it does not run yet");
+}
+
+fn input(offset: u64, bytes: &[u8], is_last: bool) -> Input {
+    let order = LauncherOrder::Stdin { offset, is_last };
+    Input::Message(
+        LauncherMessage { payload: bytes.to_vec(), ..LauncherMessage::new("t".to_owned(), order) }.to_bytes(),
+    )
+}
+
+fn reader() -> TaskInfo {
+    let label = mesos::Label { key: record::STDIN_LABEL.to_owned(), value: None };
+    TaskInfo {
+        task_id: mesos::TaskId { value: "t".to_owned() },
+        labels: Some(mesos::Labels { labels: vec![label] }),
+        ..TaskInfo::default()
+    }
+}
+
+fn progress(received: u64, limit: u64, state: &str) -> String {
+    let it = format!(r#"{{"received":{received},"limit":{limit},"state":"{state}"}}"#);
+    format!(r#"tell {{"version":1,"task_id":"t","news":{{"stdin":{it}}}}}"#)
+}
+
+#[test]
+fn input_reaches_the_running_task_in_order_and_is_answered() {
+    let mut rig = Rig::new(|_| {});
+    rig.take(Input::Tick);
+    rig.take(subscribed(false));
+    rig.take(Input::Launch(Box::new(reader())));
+    rig.deliver();
+    assert_eq!(rig.take(input(0, b"", false)), [] as [&str; 0], "it does not run yet");
+    rig.take(started());
+    rig.deliver();
+    let window = 1 << 20;
+    assert_eq!(rig.take(input(0, b"", false)), [progress(0, window, "open")]);
+    assert_eq!(rig.take(input(2, b"c", true)), [] as [&str; 0], "one call at a time");
+    assert_eq!(rig.take(input(0, b"ab", false)), ["input ab", "input c", "input ends"]);
+    assert_eq!(rig.take(Input::Sent), [progress(4, window, "open")]);
+    rig.take(Input::Sent);
+    assert_eq!(rig.take(Input::Container(Event::StdinTaken(3))), [] as [&str; 0]);
+    assert_eq!(rig.take(Input::Container(Event::StdinOver)), [progress(4, window + 3, "complete")]);
+    rig.take(Input::Sent);
+    rig.take(ended(Cause::Exited { code: 0 }, false));
+    let data = rig.last_sent().data.unwrap();
+    assert_eq!(TaskRecord::parse(&data).unwrap().stdin_bytes, Some(3));
+}
+
+#[test]
+fn a_task_without_input_and_one_of_a_dead_executor_take_none() {
+    let mut rig = Rig::running(|_| {});
+    assert_eq!(rig.take(input(0, b"ab", false)), [progress(0, 1 << 20, "closed")]);
+    let mut rig = Rig::new(|config| config.resumed_task = Some(reader()));
+    rig.take(Input::Tick);
+    rig.take(subscribed(false));
+    rig.take(started());
+    rig.deliver();
+    assert_eq!(rig.take(input(0, b"ab", false)), [progress(0, 1 << 20, "lost")]);
 }
