@@ -5,7 +5,8 @@
 
 use std::error::Error;
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,6 +25,40 @@ pub struct TlsOptions {
     pub identity: Option<Identity>,
 }
 
+/// What a PEM file holds, read once: it may be a pipe.
+pub struct Pem {
+    path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl Pem {
+    /// The file of that name.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read(path: &Path) -> Result<Self, PemError> {
+        let file = File::open(path).map_err(|error| PemError::new(path, "cannot be read", Some(&error)))?;
+        Self::read_from(path, file)
+    }
+
+    /// The same from the file when it is open.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is far too long.
+    pub fn read_from(path: &Path, file: impl Read) -> Result<Self, PemError> {
+        let mut bytes = Vec::new();
+        let read = file.take(MAX_PEM_BYTES + 1).read_to_end(&mut bytes);
+        read.map_err(|error| PemError::new(path, "cannot be read", Some(&error)))?;
+        if bytes.len() as u64 > MAX_PEM_BYTES {
+            return Err(PemError::new(path, "is too long for PEM", None));
+        }
+        Ok(Self { path: path.to_owned(), bytes })
+    }
+}
+
+/// The authorities of a whole system take a quarter of it.
+const MAX_PEM_BYTES: u64 = 1 << 20;
+
 /// The certificates of those whose word counts.
 #[derive(Clone)]
 pub struct Authorities(RootCertStore);
@@ -35,7 +70,7 @@ impl Authorities {
     /// When it cannot be read, or there is none in it, or one that is none.
     pub fn read(path: &Path) -> Result<Self, PemError> {
         let mut roots = RootCertStore::empty();
-        for certificate in certificates(path)? {
+        for certificate in certificates(&Pem::read(path)?)? {
             roots
                 .add(certificate)
                 .map_err(|error| PemError::new(path, "holds an unusable certificate", Some(&error)))?;
@@ -61,10 +96,12 @@ impl Identity {
     /// The certificate with those that lead to its authority from one PEM file, its key from another or the same.
     ///
     /// # Errors
-    /// When one cannot be read or is no such thing, or the key is not the certificate's.
-    pub fn read(certificate: &Path, key: &Path) -> Result<Self, PemError> {
+    /// When one is no such thing, or the key is not the certificate's.
+    pub fn new(certificate: &Pem, key: &Pem) -> Result<Self, PemError> {
         let chain = certificates(certificate)?;
-        let der = PrivateKeyDer::from_pem_file(key).map_err(|error| PemError::from_pem(key, "private key", &error))?;
+        let (certificate, bytes, key) = (&certificate.path, &key.bytes, &key.path);
+        let der =
+            PrivateKeyDer::from_pem_slice(bytes).map_err(|error| PemError::from_pem(key, "private key", &error))?;
         CertifiedKey::from_der(chain.clone(), der.clone_key(), &provider()).map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => {
                 PemError::new(key, &format!("is not the key of the certificate in {}", certificate.display()), None)
@@ -104,9 +141,9 @@ impl PemError {
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
+fn certificates(Pem { path, bytes }: &Pem) -> Result<Vec<CertificateDer<'static>>, PemError> {
     let failed = |error| PemError::from_pem(path, "certificate", &error);
-    let found = CertificateDer::pem_file_iter(path).map_err(failed)?.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    let found = CertificateDer::pem_slice_iter(bytes).collect::<Result<Vec<_>, _>>().map_err(failed)?;
     if found.is_empty() { Err(failed(pem::Error::NoItemsFound)) } else { Ok(found) }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use proto::http::ClientOptions;
 use proto::secret::Credential;
-use proto::tls::{Authorities, Identity, TlsOptions};
+use proto::tls::{Authorities, Identity, Pem, TlsOptions};
 
 use super::JobError;
 use crate::cli::{AccessOptions, AgentUrl};
@@ -81,9 +81,14 @@ fn tls(cli: &AccessOptions) -> Result<TlsOptions, JobError> {
     let identity = match &cli.cert {
         None => None,
         Some(certificate) => {
+            // Each is opened once: what a pipe holds can be read only once.
             let (option, key) = cli.key.as_ref().map_or(("--cert", certificate), |key| ("--key", key));
-            credentials::open_private(key).map_err(|error| failed(option, error.to_string()))?;
-            Some(Identity::read(certificate, key).map_err(|error| failed(option, error.to_string()))?)
+            let file = credentials::open_private(key).map_err(|error| failed(option, error.to_string()))?;
+            let private = Pem::read_from(key, file).map_err(|error| failed(option, error.to_string()))?;
+            let public = (key != certificate).then(|| Pem::read(certificate)).transpose();
+            let public = public.map_err(|error| failed("--cert", error.to_string()))?;
+            let identity = Identity::new(public.as_ref().unwrap_or(&private), &private);
+            Some(identity.map_err(|error| failed(option, error.to_string()))?)
         }
     };
     Ok(TlsOptions { authorities, identity })
@@ -94,6 +99,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use std::os::unix::fs::PermissionsExt as _;
+
+    use rustix::fs::{FileType, Mode};
 
     use super::super::tests::job;
     use super::*;
@@ -126,6 +133,27 @@ mod tests {
         assert_eq!(principals(&[&agents]), (None, None, some("bob")));
         let error = job(&["--agent-principal=bob", "busybox"]).unwrap_err().to_string();
         assert!(error.contains("--agent-secret-file"), "{error}");
+    }
+
+    #[test]
+    fn a_certificate_and_its_key_may_come_through_pipes() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap();
+        let (certificate, key) = (certificate.pem(), key.serialize_pem());
+        // Each is written once: whoever opens it a second time waits for ever.
+        let pipe = |name: &str, text: String| {
+            let path = directory.path().join(name);
+            rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+            let shown = path.to_str().unwrap().to_owned();
+            std::thread::spawn(move || std::fs::write(path, text));
+            shown
+        };
+        let both = format!("--cert={}", pipe("both", format!("{certificate}{key}")));
+        assert!(job(&[&both, "busybox"]).unwrap().access.to_master().tls.identity.is_some());
+        let (public, private) = (pipe("certificate", certificate), pipe("key", key));
+        let words = [format!("--cert={public}"), format!("--key={private}")];
+        assert!(job(&[&words[0], &words[1], "busybox"]).unwrap().access.to_agents().tls.identity.is_some());
     }
 
     #[test]

@@ -52,14 +52,14 @@ impl Engine {
         }
     }
 
-    /// Of a program that runs, on the host.
+    /// On the host, of a program that was started, and whether it has ended: what it has started may still be there.
     ///
     /// # Errors
     /// The engine does not say.
-    pub async fn pid_of_program(&self, id: &str) -> Result<Option<u32>, EngineError> {
+    pub async fn pid_of_program(&self, id: &str) -> Result<Option<(u32, bool)>, EngineError> {
         let found = self.call("look for a program in the container", LOOK, self.docker.inspect_exec(id)).await?;
-        let pid = found.pid.filter(|_| found.running == Some(true));
-        Ok(pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0))
+        let pid = found.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0);
+        Ok(pid.map(|pid| (pid, found.running != Some(true))))
     }
 }
 

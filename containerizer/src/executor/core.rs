@@ -207,6 +207,8 @@ pub struct Executor {
     next_news_at: Duration,
     /// Signals that were sent, for the framework to know.
     signaled: VecDeque<i32>,
+    /// That of the news in flight.
+    signaled_in_flight: Option<i32>,
     stdin: Stdin,
     phase: Phase,
     task: Option<Box<TaskInfo>>,
@@ -274,6 +276,7 @@ impl Executor {
             news: News::None,
             next_news_at: now.monotonic,
             signaled: VecDeque::new(),
+            signaled_in_flight: None,
             stdin: Stdin::none(),
             phase: Phase::Idle { until: None, ended: None },
             task: None,
@@ -340,7 +343,12 @@ impl Executor {
             Input::Error(text) => self.abandon(now, text),
             Input::Message(data) => self.on_message(&data),
             Input::Tick => {}
-            Input::Sent | Input::SendFailed { .. } if self.news == News::InFlight => self.news = News::None,
+            Input::Sent if self.news == News::InFlight => {
+                self.news = News::None;
+                self.signaled_in_flight = None;
+                self.send_again = Backoff::default();
+            }
+            Input::SendFailed { .. } if self.news == News::InFlight => self.on_news_refused(now),
             Input::Sent => {
                 self.updates.sent();
                 self.error = None;
@@ -349,8 +357,7 @@ impl Executor {
             Input::SendFailed { reason } => {
                 self.error = Some(reason);
                 self.updates.send_failed();
-                let delay = (self.send_again.delay * 2).clamp(SEND_AGAIN_MIN, SEND_AGAIN_MAX);
-                self.send_again = Backoff { at: Some(now.monotonic + delay), delay };
+                self.back_off(now);
             }
             Input::Container(lifecycle::Event::Pulling(_)) => {}
             Input::Container(lifecycle::Event::Started(started)) => self.on_started(now, started),
@@ -409,6 +416,7 @@ impl Executor {
         }
         self.updates.disconnected();
         self.news = News::None;
+        self.signaled_again();
         self.error = Some(reason);
         let pause = self.config.backoff_max.min(BACKOFF_MAX).mul_f64(self.random.f64());
         self.link = Link::Waiting { retry_at: now.monotonic + pause.max(BACKOFF_MIN) };
@@ -574,6 +582,26 @@ impl Executor {
         }
     }
 
+    /// News of the output come again with the next output; that a signal was passed on is said until it is taken.
+    fn on_news_refused(&mut self, now: Now) {
+        self.news = News::None;
+        if self.signaled_in_flight.is_some() {
+            self.signaled_again();
+            self.back_off(now);
+        }
+    }
+
+    fn signaled_again(&mut self) {
+        if let Some(number) = self.signaled_in_flight.take() {
+            self.signaled.push_front(number);
+        }
+    }
+
+    fn back_off(&mut self, now: Now) {
+        let delay = (self.send_again.delay * 2).clamp(SEND_AGAIN_MIN, SEND_AGAIN_MAX);
+        self.send_again = Backoff { at: Some(now.monotonic + delay), delay };
+    }
+
     fn on_ended(&mut self, now: Now, ending: Ending) {
         if self.news == News::Waiting {
             // The terminal update tells more.
@@ -680,7 +708,8 @@ impl Executor {
             let call = self.new_call(call::Type::Update);
             self.effects.push(Effect::Send(Box::new(executor::Call { update: Some(update), ..call })));
         } else if let Some(task) = &self.task {
-            let news = match (self.signaled.pop_front(), self.news) {
+            self.signaled_in_flight = self.signaled.pop_front();
+            let news = match (self.signaled_in_flight, self.news) {
                 (Some(number), _) => ExecutorNews::Signaled(number),
                 (None, News::Waiting) => ExecutorNews::OutputAgain,
                 (None, News::None | News::InFlight) => match self.stdin.take_answer() {

@@ -4,6 +4,8 @@
 //! reached: on a thread that enters the network of the container's first process. Where that is not allowed (an executor
 //! without root), the container's own address has to do.
 
+mod program;
+
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -11,7 +13,6 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::sync::oneshot;
 
@@ -66,8 +67,9 @@ impl Prober {
         let program = engine.prepare_program(&started.docker_id, argv, environment).await.map_err(text)?;
         let Some(code) = limited(limit, engine.run_program(&program)).await else {
             // It would go on beside the next one.
-            if let Ok(Some(pid)) = engine.pid_of_program(&program).await {
-                kill(pid, &started.docker_id);
+            if let Ok(Some((pid, has_ended))) = engine.pid_of_program(&program).await {
+                // With another view of processes, the number means another one.
+                program::kill(pid, has_ended, |pid| is_of_container(pid, &started.docker_id));
             }
             return Err(late(limit));
         };
@@ -86,17 +88,6 @@ async fn limited<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> O
 
 fn late(limit: Option<Duration>) -> String {
     format!("there was no result within {:?}", limit.unwrap_or_default())
-}
-
-/// Ends a process, if it is one of that container: with another view of processes, the number means another one.
-fn kill(pid: u32, docker_id: &str) {
-    if !is_of_container(pid, docker_id) {
-        return;
-    }
-    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        // It may have ended meanwhile.
-        let _ = kill_process(pid, Signal::KILL);
-    }
 }
 
 fn is_of_container(pid: u32, docker_id: &str) -> bool {

@@ -952,6 +952,13 @@ fn a_signal_of_the_launcher_reaches_the_running_task_once_and_is_confirmed() {
     assert_eq!(rig.take(order("t", 12)), ["signal 12"], "one call at a time");
     assert_eq!(rig.take(Input::Sent), [r#"tell {"version":1,"task_id":"t","news":{"signaled":12}}"#]);
     assert_eq!(rig.take(Input::Sent), [] as [&str; 0]);
+    assert_eq!(rig.take(order("t", 10)), ["signal 10", confirmed]);
+    assert_eq!(rig.take(Input::SendFailed { reason: "503".to_owned() }), [] as [&str; 0], "not at once");
+    assert_eq!(rig.wait(), [confirmed], "what was refused is said again");
+    rig.take(Input::Disconnected { reason: "gone".to_owned() });
+    rig.wait();
+    assert_eq!(rig.take(subscribed(false)), [confirmed], "and what was lost on the way");
+    assert_eq!(rig.take(Input::Sent), [] as [&str; 0]);
     for foreign in [order("u", 10), Input::Message(b"\xff".to_vec()), Input::Message(Vec::new())] {
         assert_eq!(rig.take(foreign), [] as [&str; 0]);
     }
