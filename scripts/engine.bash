@@ -39,15 +39,3 @@ engine_answers() {
 engine_has_image() {
     engine_api "/images/$1/json" --fail --max-time 10 --output /dev/null 2>/dev/null
 }
-
-# Debian's packages, quietly; what apt-get said is shown only when it failed.
-apt() {
-    local log
-    log=$(mktemp)
-    if ! DEBIAN_FRONTEND=noninteractive apt-get -q -y "$@" >"$log" 2>&1 </dev/null; then
-        tail -n 20 "$log" >&2
-        rm -f "$log"
-        return 1
-    fi
-    rm -f "$log"
-}
