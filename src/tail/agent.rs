@@ -390,10 +390,80 @@ pub(super) mod in_flight {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::io::{Read as _, Write as _};
+    use std::sync::Arc;
+
+    use proto::http::ClientOptions;
+    use proto::tls::{Authorities, TlsOptions};
+    use rustls::pki_types::PrivateKeyDer;
+
     use super::*;
 
     #[test]
     fn paths_are_encoded_to_the_byte() {
         assert_eq!(query(b"/a b/c+d\xff(1)~-._", "&offset=1"), "path=/a%20b/c%2Bd%FF%281%29~-._&offset=1");
+    }
+
+    /// Speaks TLS and nothing else, and has an empty sandbox. Gives its address without a scheme, and its certificate.
+    fn agent_with_tls_only() -> (String, String) {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        // Else one could be the other's issuer.
+        params.distinguished_name.push(rcgen::DnType::CommonName, format!("agent {port}"));
+        let certificate = params.self_signed(&key).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config =
+            rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let private = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let config = config.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], private).unwrap();
+        let config = Arc::new(config);
+        std::thread::spawn(move || {
+            for connection in listener.incoming() {
+                let session = rustls::ServerConnection::new(config.clone()).unwrap();
+                let mut stream = rustls::StreamOwned::new(session, connection.unwrap());
+                let mut request = [0; 4096];
+                // Who does not speak TLS, or does not trust it, has nothing to ask.
+                if stream.read(&mut request).is_ok_and(|count| count > 0) {
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n[]");
+                    stream.conn.send_close_notify();
+                    let _ = stream.flush();
+                }
+            }
+        });
+        (format!("localhost:{port}"), certificate.pem())
+    }
+
+    #[tokio::test]
+    async fn an_agent_with_tls_behind_a_master_without_is_read_if_it_is_trusted_and_else_told() {
+        let (address, certificate) = agent_with_tls_only();
+        let location = Location {
+            agents: vec![format!("http://{address}").parse().unwrap()],
+            may_change_scheme: true,
+            process: "/slave(1)".to_owned(),
+            agent_id: "A".to_owned(),
+            framework_id: "F".to_owned(),
+            executor_id: "E".to_owned(),
+        };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), certificate).unwrap();
+        let tls = TlsOptions { authorities: Some(Authorities::read(file.path()).unwrap()), ..TlsOptions::default() };
+        let trusting = Client::new(ClientOptions { tls, ..ClientOptions::default() }).unwrap();
+        assert_eq!(Agent::new(trusting, &location).list(b"/x").await.unwrap().sizes, [None, None]);
+
+        let other = agent_with_tls_only().1;
+        std::fs::write(file.path(), other).unwrap();
+        let tls = TlsOptions { authorities: Some(Authorities::read(file.path()).unwrap()), ..TlsOptions::default() };
+        let client = Client::new(ClientOptions { tls, ..ClientOptions::default() }).unwrap();
+        let fault = Agent::new(client, &location).list(b"/x").await.unwrap_err();
+        assert_eq!(fault.kind, FaultKind::Definite);
+        for word in
+            ["cannot read the task's output from the agent at", &address, "authority that is not trusted", "--cacert"]
+        {
+            assert!(fault.why.contains(word), "{word}: {}", fault.why);
+        }
     }
 }

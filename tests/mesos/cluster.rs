@@ -1,6 +1,7 @@
 //! A master with two agents, of either kind, and the launcher on it.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use proto::http::{Client, ClientOptions};
@@ -94,13 +95,28 @@ impl Cluster {
         &self.address
     }
 
+    /// The directory of all that belongs to the cluster.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.stage.files().parent().expect("it is in the stage's directory").to_owned()
+    }
+
+    /// All files of this name below it.
+    pub(crate) fn files_named(&self, name: &str) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        find(&self.root(), name, &mut found);
+        found
+    }
+
+    /// The one sandbox there is.
+    pub(crate) fn sandbox(&self) -> PathBuf {
+        let found = self.files_named("stdout");
+        let [path] = found.as_slice() else { panic!("sandboxes: {found:?}") };
+        path.parent().expect("it is in its sandbox").to_owned()
+    }
+
     /// The stdout of the one sandbox there is.
     pub(crate) fn sandbox_stdout(&self) -> String {
-        let root = self.stage.files();
-        let mut found = Vec::new();
-        find_stdout(root.parent().expect("it is in the stage's directory"), &mut found);
-        let [path] = found.as_slice() else { panic!("sandboxes: {found:?}") };
-        std::fs::read_to_string(path).unwrap()
+        std::fs::read_to_string(self.sandbox().join("stdout")).unwrap()
     }
 
     /// The real one.
@@ -135,7 +151,7 @@ impl Cluster {
     }
 
     /// A directory for one scenario, mounted into containers.
-    pub(crate) fn files(&self, name: &str) -> std::path::PathBuf {
+    pub(crate) fn files(&self, name: &str) -> PathBuf {
         let directory = self.stage.files().join(name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
         std::fs::create_dir_all(&directory).unwrap();
         directory
@@ -158,11 +174,12 @@ impl Cluster {
     }
 }
 
-fn find_stdout(directory: &std::path::Path, found: &mut Vec<std::path::PathBuf>) {
-    for entry in std::fs::read_dir(directory).unwrap().flatten() {
+fn find(directory: &Path, name: &str, found: &mut Vec<PathBuf>) {
+    // What is looked through may be removed meanwhile.
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         match entry.file_type() {
-            Ok(kind) if kind.is_dir() => find_stdout(&entry.path(), found),
-            Ok(kind) if kind.is_file() && entry.file_name() == "stdout" => found.push(entry.path()),
+            Ok(kind) if kind.is_dir() => find(&entry.path(), name, found),
+            Ok(kind) if kind.is_file() && entry.file_name() == name => found.push(entry.path()),
             _ => {}
         }
     }

@@ -3,7 +3,7 @@
 use proto::mesos::container_info::{self, DockerInfo, docker_info};
 use proto::mesos::{CommandInfo, ContainerInfo, ExecutorId, ExecutorInfo, TaskInfo, TaskState};
 
-use crate::cluster::{Cluster, Master};
+use crate::cluster::{Cluster, Master, eventually};
 use crate::framework::{Framework, resources, task};
 use crate::harness::IMAGE;
 
@@ -28,7 +28,15 @@ fn a_custom_executor_in_a_container_speaks_to_the_agent_over_http() {
         ..ExecutorInfo::default()
     });
     let offer = framework.offer();
-    let statuses = framework.run(offer, TaskInfo { executor: Some(executor.into()), ..task("of-custom") });
+    let task = TaskInfo { executor: Some(executor.into()), ..task("of-custom") };
+    let statuses = framework.run_and(offer, task, |_, status| {
+        if status.state() == TaskState::TaskRunning {
+            // The last that an agent does before it only waits for the end: it notes the container's process.
+            eventually(|| cluster.files_named("forked.pid").first().map(|_| ()).ok_or("it is not set up".to_owned()))
+                .unwrap();
+            std::fs::write(cluster.sandbox().join("go"), "").unwrap();
+        }
+    });
     let states: Vec<TaskState> = statuses.iter().map(|status| status.state()).collect();
     assert_eq!(states, [TaskState::TaskRunning, TaskState::TaskFinished], "{statuses:?}");
     assert!(statuses.iter().all(|status| status.message() == "custom"), "{statuses:?}");

@@ -27,8 +27,8 @@ while read -r line; do
         ;;
     *'"type":"ACKNOWLEDGED"'*)
         acknowledged=$((acknowledged + 1))
-        # The task takes a while: an agent that still sets up the container cannot bear its end.
-        [ "$acknowledged" = 1 ] && sleep 3 && update TASK_FINISHED QA
+        # The task takes a while: an agent that still sets up the container cannot bear its end. The test sees when it has.
+        [ "$acknowledged" = 1 ] && until [ -e "$MESOS_SANDBOX/go" ]; do sleep 0.1; done && update TASK_FINISHED QA
         # The first process of the container: the rest ends with it.
         [ "$acknowledged" = 2 ] && exit 0
         ;;

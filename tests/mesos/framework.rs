@@ -30,7 +30,13 @@ impl Framework {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let url: Url = format!("http://{address}/api/v1/scheduler").parse().unwrap();
         let client = Client::new(ClientOptions::default()).unwrap();
-        let info = FrameworkInfo { user: "root".to_owned(), name: "test".to_owned(), ..FrameworkInfo::default() };
+        let info = FrameworkInfo {
+            user: "root".to_owned(),
+            name: "test".to_owned(),
+            // Then the agent's notes can be looked at.
+            checkpoint: Some(true),
+            ..FrameworkInfo::default()
+        };
         let subscribe = call::Subscribe { framework_info: info, ..call::Subscribe::default() };
         let call =
             Call { r#type: Some(call::Type::Subscribe as i32), subscribe: Some(subscribe.into()), ..Call::default() };
@@ -52,7 +58,14 @@ impl Framework {
     }
 
     /// Accepts an offer for a task, which gets its agent here, and acknowledges every update to the last.
-    pub(crate) fn run(&mut self, offer: Offer, task: TaskInfo) -> Vec<TaskStatus> {
+    ///
+    /// Whoever looks on may act on each before the next is waited for.
+    pub(crate) fn run_and(
+        &mut self,
+        offer: Offer,
+        task: TaskInfo,
+        mut look: impl FnMut(&Self, &TaskStatus),
+    ) -> Vec<TaskStatus> {
         let task = TaskInfo { agent_id: offer.agent_id.clone(), ..task };
         let launch = offer::Operation {
             r#type: Some(offer::operation::Type::Launch as i32),
@@ -70,9 +83,16 @@ impl Framework {
                 let acknowledge = call::Acknowledge { agent_id, task_id: status.task_id.clone(), uuid };
                 self.post(call::Type::Acknowledge, |call| call.acknowledge = Some(acknowledge));
             }
+            look(self, &status);
             statuses.push(status);
         }
         statuses
+    }
+
+    /// Asks for a task's end, and says nothing of how.
+    pub(crate) fn kill(&self, task: &TaskId) {
+        let kill = call::Kill { task_id: task.clone(), ..call::Kill::default() };
+        self.post(call::Type::Kill, |call| call.kill = Some(kill));
     }
 
     /// For an executor of its own.

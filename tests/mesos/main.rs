@@ -10,6 +10,7 @@ mod authentication;
 mod cluster;
 mod custom;
 mod faults;
+mod flags;
 mod framework;
 #[path = "../harness/mod.rs"]
 mod harness;

@@ -93,6 +93,17 @@ fn a_master_behind_tls_is_reached_and_agents_wherever_they_are() {
     let both = rig.cluster.stage.private_file("both.pem", &both);
     rig.succeeds(&rig.https(CLIENTS), &[&format!("--cert={both}"), &agents]);
 
+    // Agents that are said to speak no TLS, and do.
+    let agents = format!("--agent-url=http://{}", rig.nginx.address(PLAIN));
+    let lost = rig.run(rig.cluster.address(), &[&agents]);
+    lost.expect_code(6).expect_stdout("").expect_one_line(&[
+        "bytes",
+        "stdout",
+        &rig.nginx.address(PLAIN),
+        "TLS",
+        "https://",
+    ]);
+
     // A secret that was given for TLS does not go to an agent without.
     let secret = rig.cluster.stage.private_file("secret", "ada canary");
     let kept = rig.run(&rig.https(PLAIN), &[&format!("--secret-file={secret}")]);
