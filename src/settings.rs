@@ -21,6 +21,9 @@ pub use show::config;
 /// What begins the name of every variable.
 const PREFIX: &str = "LAUNCH_CONTAINER_";
 
+/// Behind [`PREFIX`], no options of a launch: the profile, and the log of this executable as a containerizer.
+const OTHERS: [&str; 2] = ["profile", "log"];
+
 /// Below the user's directory for configurations.
 const FILE: &str = "launch-container/config.toml";
 
@@ -84,6 +87,7 @@ impl Settings {
                 ));
             }
         };
+        self.check_names(command)?;
         for arg in options(command) {
             let Some(long) = arg.get_long() else { continue };
             let value = self.variable(long);
@@ -110,6 +114,21 @@ impl Settings {
             one.check(command)?;
         }
         Ok(given)
+    }
+
+    /// A variable that means nothing was meant for something, and the launch would go without it.
+    fn check_names(&self, command: &Command) -> Result<(), String> {
+        for (name, _) in &self.variables {
+            let Some(option) = name.strip_prefix(PREFIX) else { continue };
+            let option = option.to_lowercase().replace('_', "-");
+            let is_known = options(command).any(|arg| arg.get_long() == Some(&option));
+            if !is_known && !OTHERS.contains(&option.as_str()) {
+                let similar = file::similar(command, &option).map(|similar| format!("; did you mean {similar}?"));
+                let similar = similar.unwrap_or_else(|| "; unset it".to_owned());
+                return Err(format!("{name}: there is no option --{option}{similar}"));
+            }
+        }
+        Ok(())
     }
 
     /// The value of `LAUNCH_CONTAINER_<OPTION>`, and the variable's name; an empty one is none.
@@ -265,6 +284,17 @@ mod tests {
             let error = parse(&Settings::of(Some(text), &[]), &["image"]).unwrap_err();
             assert!(error.contains(expected) && error.lines().count() == 1, "{text}: {error}");
         }
+        for (name, expected) in [
+            ("LAUNCH_CONTAINER_CPU", "LAUNCH_CONTAINER_CPU: there is no option --cpu; did you mean --cpus?"),
+            ("LAUNCH_CONTAINER_XYZZY", "LAUNCH_CONTAINER_XYZZY: there is no option --xyzzy; unset it"),
+            ("LAUNCH_CONTAINER_HELP", "LAUNCH_CONTAINER_HELP: there is no option --help"),
+        ] {
+            let error = parse(&Settings::of(None, &[(name, "1")]), &["image"]).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+        let others =
+            [("LAUNCH_CONTAINER_LOG", "debug"), ("LAUNCH_CONTAINERS", "x"), ("LAUNCH_CONTAINER_KILL_GRACE", "2s")];
+        assert!(parse(&Settings::of(None, &others), &["image"]).is_ok());
         let settings = Settings::of(None, &[("LAUNCH_CONTAINER_MEM", "many")]);
         assert!(parse(&settings, &["image"]).unwrap_err().contains("LAUNCH_CONTAINER_MEM: invalid value 'many'"));
     }

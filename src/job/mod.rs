@@ -128,6 +128,9 @@ pub enum JobError {
     /// A journal without a framework that can be read.
     #[error("the journal does not say which framework the run belongs to")]
     NoFramework,
+    /// A journal with a constraint that cannot be read.
+    #[error("the journal has the constraint {0:?}, which this launcher does not understand: use the one that wrote it")]
+    JournalConstraint(String),
     /// `--run-id` or `--detach` on the embedded cluster.
     #[error(
         "{0} is not possible with --master=local: that cluster ends with the launcher; keep one running with \

@@ -67,6 +67,9 @@ impl Job {
             digest: digest(&self.task.info),
             kill_grace_ms: milliseconds(self.task.kill_grace),
             run_timeout_ms: self.task.run_timeout.map(milliseconds),
+            constraints: self.task.terms.constraints.iter().map(ToString::to_string).collect(),
+            preferences: self.task.terms.preferences.iter().map(ToString::to_string).collect(),
+            takes_revocable: self.task.terms.takes_revocable,
         })
     }
 
@@ -90,7 +93,7 @@ impl Job {
             kill_grace: Duration::from_millis(begin.kill_grace_ms),
             run_timeout: begin.run_timeout_ms.map(Duration::from_millis),
             offer_timeout: None,
-            terms: scheduler::Terms::default(),
+            terms: terms(begin)?,
         };
         Ok(Self {
             name: begin.name.clone(),
@@ -113,6 +116,19 @@ impl Job {
     }
 }
 
+/// Where the task may run, as its first launcher was told.
+fn terms(begin: &Begin) -> Result<scheduler::Terms, JobError> {
+    let constraints = |texts: &[String]| {
+        let parsed = texts.iter().map(|text| text.parse().map_err(|_| JobError::JournalConstraint(text.clone())));
+        parsed.collect::<Result<Vec<scheduler::Constraint>, _>>()
+    };
+    Ok(scheduler::Terms {
+        constraints: constraints(&begin.constraints)?,
+        preferences: constraints(&begin.preferences)?,
+        takes_revocable: begin.takes_revocable,
+    })
+}
+
 /// Of what the task is. Labels tell of the launcher, ids of the run; the values of the environment may be secrets, and may
 /// change from one time to the next (a token): all these may differ.
 fn digest(info: &TaskInfo) -> String {
@@ -131,4 +147,42 @@ fn digest(info: &TaskInfo) -> String {
 
 fn milliseconds(duration: Duration) -> u64 {
     duration.as_millis().try_into().unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use clap::Parser;
+
+    use super::super::tests::job;
+    use super::*;
+    use crate::cli::{RunCli, RunVerb};
+
+    fn resumed(begin: &Begin) -> Result<Job, JobError> {
+        let cli = RunCli::try_parse_from(["launch-container", "attach", "r"]).unwrap();
+        let RunVerb::Attach(which) = cli.verb else { panic!("{cli:?}") };
+        Job::resumed(begin, &which)
+    }
+
+    #[test]
+    fn a_run_goes_on_with_the_constraints_that_it_was_begun_with() {
+        let words = [
+            "--run-id=r",
+            "--constraint=rack in (r1, r2)",
+            "--constraint=cores>=4",
+            "--prefer=ssd exists",
+            "--revocable",
+        ];
+        let first = job(&[&words[..], &["busybox"]].concat()).unwrap();
+        let begin = first.begin().unwrap();
+        let line = serde_json::to_string(&begin).unwrap();
+        let again = resumed(&serde_json::from_str(&line).unwrap()).unwrap();
+        assert_eq!((again.task.terms.constraints.len(), again.task.terms.preferences.len()), (2, 1));
+        assert_eq!(again.task.terms, first.task.terms);
+        let older = job(&["--run-id=r", "busybox"]).unwrap().begin().unwrap();
+        assert!(!serde_json::to_string(&older).unwrap().contains("constraints"));
+        let newer = Begin { constraints: vec!["rack".to_owned()], ..begin };
+        assert!(resumed(&newer).unwrap_err().to_string().contains("\"rack\""));
+    }
 }

@@ -83,6 +83,15 @@ pub struct Begin {
     pub kill_grace_ms: u64,
     /// `--timeout`
     pub run_timeout_ms: Option<u64>,
+    /// `--constraint`, as written; none in journals of earlier launchers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub constraints: Vec<String>,
+    /// `--prefer`, as written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub preferences: Vec<String>,
+    /// `--revocable`
+    #[serde(default)]
+    pub takes_revocable: bool,
 }
 
 impl Begin {

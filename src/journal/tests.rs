@@ -21,6 +21,9 @@ fn begin(digest: &str) -> Begin {
         digest: digest.to_owned(),
         kill_grace_ms: 10_000,
         run_timeout_ms: None,
+        constraints: vec!["rack==r1".to_owned()],
+        preferences: vec![],
+        takes_revocable: false,
     }
 }
 

@@ -71,7 +71,8 @@ impl File<'_> {
     ) -> Result<(), String> {
         let (name, at) = (key.get_ref(), key.span().start);
         let Some(arg) = find(self.command, name) else {
-            let similar = self.similar(name).map(|similar| format!("; did you mean {similar}?")).unwrap_or_default();
+            let similar =
+                similar(self.command, name).map(|similar| format!("; did you mean {similar}?")).unwrap_or_default();
             return Err(self.wrong(at, &format!("unknown option {name:?}{similar}")));
         };
         let values = match value.get_ref() {
@@ -91,22 +92,22 @@ impl File<'_> {
         Ok(())
     }
 
-    /// clap knows which option was probably meant.
-    fn similar(&self, name: &str) -> Option<String> {
-        let words = ["launch-container".to_owned(), format!("--{name}=x"), "--".to_owned(), "image".to_owned()];
-        let error = self.command.clone().try_get_matches_from(words).err()?;
-        match error.get(clap::error::ContextKind::SuggestedArg) {
-            Some(clap::error::ContextValue::String(similar)) => Some(similar.clone()),
-            _ => None,
-        }
-    }
-
     fn wrong(&self, at: usize, why: &str) -> String {
         format!("{}:{}: {why}", self.path.display(), self.line(at))
     }
 
     fn line(&self, at: usize) -> usize {
         self.text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
+    }
+}
+
+/// clap knows which option was probably meant.
+pub(super) fn similar(command: &Command, name: &str) -> Option<String> {
+    let words = ["launch-container".to_owned(), format!("--{name}=x"), "--".to_owned(), "image".to_owned()];
+    let error = command.clone().try_get_matches_from(words).err()?;
+    match error.get(clap::error::ContextKind::SuggestedArg) {
+        Some(clap::error::ContextValue::String(similar)) => Some(similar.clone()),
+        _ => None,
     }
 }
 
