@@ -19,6 +19,10 @@ fn a_role_that_the_master_does_not_allow_is_named() {
         let ended = cluster.launcher(&["--role=db", "--quiet", IMAGE, "echo hello"]).run();
         ended.expect_code(125).expect_stdout("").expect_one_line(&["db", "role"]);
     }
+    // The embedded one allows any.
+    let cluster = Cluster::start(Master::Local, &[]);
+    let ended = cluster.launcher(&["--role=db", "--quiet", IMAGE, "echo hello"]).run();
+    ended.expect_code(0).expect_stdout("hello\n").expect_stderr("");
 }
 
 #[test]

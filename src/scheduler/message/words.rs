@@ -24,7 +24,12 @@ pub(in super::super) fn explain(status: &TaskStatus) -> String {
         return match dialect.words {
             Words::Own => format!("{message}; {}", dialect.step),
             Words::Plain(words) if detail.is_empty() => format!("{words}; {}", dialect.step),
-            Words::Plain(words) => format!("{words} ({detail}); {}", dialect.step),
+            Words::Plain(words) => {
+                let image = image_of_pull(&message).filter(|image| !detail.contains(without_tag(image)));
+                // What the words end with is named.
+                let name = image.filter(|_| words.ends_with("the image")).map(|image| format!(" {image}"));
+                format!("{words}{} ({detail}); {}", name.unwrap_or_default(), dialect.step)
+            }
         };
     }
     let (words, step) = match reason {
@@ -185,6 +190,17 @@ fn detail(message: &str) -> &str {
         }
         None => message,
     }
+}
+
+/// The image that the agent's docker client was to pull; what that says on stderr may name only the registry.
+fn image_of_pull(message: &str) -> Option<&str> {
+    let (_, command) = message.split_once("Failed to run 'docker")?;
+    command.split_once('\'')?.0.split_once(" pull ").map(|(_, image)| image)
+}
+
+fn without_tag(image: &str) -> &str {
+    // A colon before a slash is that of the registry's port.
+    image.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(image, |(name, _)| name)
 }
 
 /// Mesos' messages may go over many lines: the statistics that follow a memory limit are for nobody here.
