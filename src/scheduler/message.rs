@@ -40,6 +40,9 @@ fn of_record(record: &TaskRecord) -> Option<Outcome> {
 /// exited on error: exited with status N`, and each with `terminated with signal TEXT[ (core dumped)]`.
 fn of_words(message: &str) -> Option<Outcome> {
     let message = message.trim_end();
+    if message.is_empty() {
+        return None;
+    }
     let of_task = |before: &str| {
         ["Command ", "Container ", "Container exited on error: "].iter().any(|who| before.ends_with(who))
     };
@@ -104,10 +107,13 @@ pub(super) fn remark(status: &TaskStatus) -> Option<String> {
     let is_docker_client = ["Container exited with", "Docker container run error: "]
         .iter()
         .any(|words| status.message().starts_with(words));
-    let is_ours = status.data.as_deref().and_then(TaskRecord::parse).is_some();
+    // No words, no code in them: this is asked for every update.
+    if status.message().is_empty() || status.data.as_deref().and_then(TaskRecord::parse).is_some() {
+        return None;
+    }
     match outcome(status) {
-        Outcome::Exited(code) if is_docker_client && !is_ours => words::remark(code),
-        Outcome::Signaled(signal) if !is_ours => Some(words::of_signal(signal)),
+        Outcome::Exited(code) if is_docker_client => words::remark(code),
+        Outcome::Signaled(signal) => Some(words::of_signal(signal)),
         _ => None,
     }
 }
