@@ -196,6 +196,7 @@ impl Cluster {
             host: "127.0.0.1".to_owned(),
             port: 5050,
             epoch_seconds: 0.0,
+            heartbeat_interval: master::HEARTBEAT_INTERVAL,
         });
         for agent in 0..agents {
             master.handle(Time::ZERO, master::Input::AgentRegistered(Box::new(description(agent))));

@@ -510,6 +510,10 @@ impl Shell {
                 tracing::debug!(event = ?event.r#type(), "received");
                 self.input(Input::Event(event));
             }
+            // The stream itself is whole, and an update comes again until it is acknowledged.
+            Happening::Stream(Err(error @ HttpError::Decode { .. })) => {
+                self.show(&Update::Notice(format!("an event is passed over: {}", chain(&error))));
+            }
             Happening::Stream(end) => {
                 self.calls.disconnect(self.stream.take());
                 let reason = match end {

@@ -123,7 +123,7 @@ pub struct Task {
     pub kill_grace: Duration,
     /// From RUNNING; then the task is killed and `TimedOut`.
     pub run_timeout: Option<Duration>,
-    /// From adding the task until an offer fits.
+    /// How long to wait for an offer that fits; again, when a launch came to nothing.
     pub offer_timeout: Option<Duration>,
     /// Where it may run.
     pub terms: Terms,

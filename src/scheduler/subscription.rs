@@ -270,10 +270,7 @@ impl Scheduler {
     pub(super) fn tick_stop(&mut self, now: Time, effects: &mut Vec<Effect>) {
         match &mut self.life {
             Life::Leaving { until } if *until <= now => self.finish_without_teardown(effects),
-            Life::TearingDown { until, has_failed, .. } if *until <= now => match has_failed {
-                true => self.finish_without_teardown(effects),
-                false => self.finish(effects),
-            },
+            Life::TearingDown { until, .. } if *until <= now => self.finish_without_teardown(effects),
             Life::TearingDown { repeat_at, .. } => {
                 if repeat_at.take_if(|at| *at <= now).is_some() {
                     effects.push(self.calls.teardown());
@@ -523,6 +520,16 @@ mod tests {
         bench.now += ms(200);
         assert_eq!(short(&bench.input(Input::Tick)), ["TEARDOWN"]);
         bench.now += ms(800);
+        assert_eq!(short(&bench.input(Input::Tick)), ["Notice", "disconnect", "finish"]);
+    }
+
+    #[test]
+    fn a_teardown_that_nothing_follows_is_told() {
+        let mut bench = Bench::subscribed([]);
+        assert_eq!(short(&bench.input(Input::Stop)), ["TEARDOWN"]);
+        bench.now += ms(999);
+        assert!(bench.input(Input::Tick).is_empty());
+        bench.now += ms(1);
         assert_eq!(short(&bench.input(Input::Tick)), ["Notice", "disconnect", "finish"]);
     }
 

@@ -25,11 +25,15 @@
 //! - **lost**: its agent is cut off, or a new master has not met it. Not over: bounded by `LOST_LIMIT`.
 //! - **ended**: over; the scheduler forgets it.
 
+mod kill;
+mod news;
+
 use std::time::Duration;
 
-use proto::mesos::task_status::{Reason, Source};
 use proto::mesos::{TaskState, TaskStatus};
 
+pub(super) use self::kill::Kill;
+use self::news::{News, is_certain_end, is_from_agent, rank};
 use super::offers::ShapeId;
 use super::reconcile::Proof;
 use super::{Task, Time, message};
@@ -38,30 +42,13 @@ use crate::exit::Outcome;
 /// After an ACCEPT, the master or the agent says something within milliseconds; else ask.
 const LAUNCH_SILENCE: Duration = Duration::from_secs(15);
 
-/// What the master says, word for word, of an ACCEPT that comes when the agent is already gone (0.24 to 1.11). With other
-/// words, the same reasons mean that the agent went away with a task that it had been given.
-const DROPPED_AT_THE_DOOR: [&str; 4] = ["Agent removed", "Agent disconnected", "Slave removed", "Slave disconnected"];
-
 /// How long a task may be lost. An agent restarted by hand, or by a slow reboot, is back by then.
 const LOST_LIMIT: Duration = Duration::from_secs(20 * 60);
-
-/// Between the first two KILLs; doubles. One KILL is enough unless it is lost on the way.
-const FIRST_KILL_REPEAT: Duration = Duration::from_secs(2);
-
-/// Where doubling ends.
-const LAST_KILL_REPEAT: Duration = Duration::from_secs(16);
-
-/// Beyond the grace period: the engine stops the container, the agent resends a lost update after 10 s and again after 20 s.
-const KILL_LIMIT: Duration = Duration::from_secs(35);
-
-/// After a forced kill: who asks twice does not want to wait.
-const FORCED_KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// A task and where it stands.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) task: Box<Task>,
-    pub(super) added_at: Time,
     /// How often an offer was accepted for it.
     pub(super) launches: u32,
     /// The deadline that the scheduler has put into its timers.
@@ -129,24 +116,6 @@ pub(super) enum Cut {
     Ending,
 }
 
-/// A kill in progress.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Kill {
-    cause: Cause,
-    pub(super) grace: Duration,
-    is_forced: bool,
-    repeat_in: Duration,
-    repeat_at: Time,
-    give_up_at: Time,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-enum Cause {
-    Interrupted(u8),
-    /// "timed out after 10s".
-    TimedOut(String),
-}
-
 /// What an input did.
 #[derive(Debug, PartialEq)]
 pub(super) enum Step {
@@ -193,34 +162,10 @@ pub(super) enum Then {
     },
 }
 
-/// What a status update says about a task, before asking what that means in its state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum News {
-    /// STAGING, STARTING, RUNNING, KILLING.
-    Alive(TaskState),
-    /// Over, by whoever ran it, or refused for good.
-    Ended,
-    /// Over, says the master when asked: without the code.
-    EndedSomehow,
-    /// The master dropped the ACCEPT: this copy of it, at least.
-    AcceptDropped,
-    /// TASK_DROPPED, or the agent was gone when the ACCEPT came.
-    NeverRan,
-    /// The master lost the agent.
-    AgentLost,
-    /// Asked, the master does not know the task.
-    Unknown,
-    /// Asked, the master knows the agent, and the agent does not know the task.
-    Gone,
-    /// The agent is cut off.
-    Unreachable,
-}
-
 impl Entry {
     pub(super) fn new(task: Box<Task>, now: Time, shape: ShapeId) -> Self {
         Self {
             task,
-            added_at: now,
             launches: 0,
             scheduled: None,
             shape,
@@ -351,13 +296,7 @@ impl Entry {
 
     /// The outcome when nothing else is known: a kill's cause goes first.
     pub(super) fn outcome(&self, own: Outcome) -> Outcome {
-        match self.kill() {
-            Some(Kill { cause: Cause::Interrupted(signal), .. }) => Outcome::Interrupted(*signal),
-            Some(Kill { cause: Cause::TimedOut(why), .. }) => {
-                Outcome::TimedOut(format!("task {:?} {why}; allow more with --timeout", self.id()))
-            }
-            None => own,
-        }
+        self.kill().map_or(own, |kill| kill.outcome(self.id()))
     }
 
     /// `Failed`, naming the task and its agent.
@@ -576,10 +515,10 @@ impl Entry {
         match &self.state {
             State::Waiting { .. } => return Step::Refused("it has no placement"),
             State::Ended => return Step::Ignored("it is over"),
-            State::Killing { .. } => match proof {
+            State::Killing { kill, .. } => match proof {
                 Proof::Nothing => return Step::applied(Then::AwaitAgent),
                 Proof::Over | Proof::NeverRan => {
-                    let outcome = self.outcome(Outcome::Interrupted(0));
+                    let outcome = kill.outcome(self.id());
                     return Step::applied(Then::End { outcome, is_confirmed: false });
                 }
             },
@@ -626,13 +565,13 @@ impl Entry {
                 return Step::Applied(Applied { is_news, notice: None, then: Then::KeepAsking });
             }
             // The agent will be told to end the task when it is back, because the framework is gone by then.
-            State::Killing { placement, .. } => {
+            State::Killing { placement, kill } => {
                 let notice = format!(
                     "agent {} cannot be reached: task {:?} may run until it is back",
                     placement.hostname,
                     self.id()
                 );
-                let then = Then::End { outcome: self.outcome(Outcome::Interrupted(0)), is_confirmed: false };
+                let then = Then::End { outcome: kill.outcome(self.id()), is_confirmed: false };
                 return Step::Applied(Applied { is_news: true, notice: Some(notice), then });
             }
             State::Launching { .. } | State::Staging { .. } | State::Starting { .. } | State::Running { .. } => {}
@@ -655,42 +594,6 @@ impl Entry {
         }
     }
 
-    /// The user wants it to end; the second time at once.
-    pub(super) fn interrupt(&mut self, now: Time, signal: u8, grace: Option<Duration>) -> Step {
-        match &mut self.state {
-            State::Waiting { .. } => {
-                Step::applied(Then::End { outcome: Outcome::Interrupted(signal), is_confirmed: true })
-            }
-            State::Killing { kill, .. } if kill.is_forced => Step::Ignored("already forced"),
-            State::Killing { kill, .. } => {
-                kill.is_forced = true;
-                kill.grace = Duration::ZERO;
-                kill.repeat_in = FIRST_KILL_REPEAT;
-                kill.repeat_at = now + FIRST_KILL_REPEAT;
-                kill.give_up_at = now + FORCED_KILL_LIMIT;
-                Step::applied(Then::Kill { is_new: true })
-            }
-            State::Launching { .. }
-            | State::Staging { .. }
-            | State::Starting { .. }
-            | State::Running { .. }
-            | State::Lost { .. } => {
-                let grace = grace.unwrap_or(self.task.kill_grace);
-                self.start_kill(now, Cause::Interrupted(signal), grace)
-            }
-            State::Ended => Step::Ignored("it is over"),
-        }
-    }
-
-    /// A kill that was begun before the scheduler was restored.
-    pub(super) fn kill_again(&mut self, now: Time, signal: Option<u8>, grace: Duration) -> Step {
-        let cause = match signal {
-            Some(signal) => Cause::Interrupted(signal),
-            None => Cause::TimedOut(format!("timed out after {:?}", self.task.run_timeout.unwrap_or_default())),
-        };
-        self.start_kill(now, cause, grace)
-    }
-
     /// The last update was not heard now, but so long ago: that much of the run timeout is gone.
     pub(super) fn age(&mut self, now: Time, age: Duration) {
         if let (Some(deadline), Some(timeout)) = (&mut self.run_deadline, self.task.run_timeout)
@@ -699,211 +602,11 @@ impl Entry {
             *deadline = now.saturating_add(timeout.saturating_sub(age));
         }
     }
-
-    fn start_kill(&mut self, now: Time, cause: Cause, grace: Duration) -> Step {
-        let Some(placement) = self.replace(State::Ended) else { return Step::Refused("it has no placement") };
-        let kill = Kill {
-            cause,
-            grace,
-            is_forced: grace.is_zero(),
-            repeat_in: FIRST_KILL_REPEAT,
-            repeat_at: now + FIRST_KILL_REPEAT,
-            give_up_at: now.saturating_add(grace).saturating_add(KILL_LIMIT),
-        };
-        self.state = State::Killing { placement, kill };
-        Step::applied(Then::Kill { is_new: true })
-    }
-
-    /// When to call `tick` at the latest.
-    pub(super) fn due(&self) -> Option<Time> {
-        match &self.state {
-            State::Waiting { .. } => self.task.offer_timeout.map(|timeout| self.added_at.saturating_add(timeout)),
-            State::Launching { ask_at, .. } => *ask_at,
-            State::Staging { .. } | State::Starting { .. } | State::Ended => None,
-            State::Running { .. } => self.run_deadline,
-            State::Killing { kill, .. } => Some(kill.repeat_at.min(kill.give_up_at)),
-            State::Lost { since, .. } => {
-                Some(self.run_deadline.unwrap_or(Time::MAX).min(since.saturating_add(LOST_LIMIT)))
-            }
-        }
-    }
-
-    /// `due` has passed.
-    pub(super) fn tick(&mut self, now: Time) -> Step {
-        if self.due().is_none_or(|due| due > now) {
-            return Step::Ignored("nothing is due");
-        }
-        match &mut self.state {
-            State::Waiting { .. } => Step::applied(Then::EndWaiting),
-            State::Launching { ask_at, .. } => {
-                *ask_at = None;
-                Step::applied(Then::Ask)
-            }
-            State::Staging { .. } | State::Starting { .. } | State::Ended => Step::Ignored("nothing is due"),
-            State::Running { .. } => self.run_timed_out(now),
-            State::Killing { kill, .. } if kill.give_up_at <= now => {
-                let notice = format!("nobody confirms that task {:?} has ended; it may still run", self.id());
-                let then = Then::End { outcome: self.outcome(Outcome::Interrupted(0)), is_confirmed: false };
-                Step::Applied(Applied { is_news: false, notice: Some(notice), then })
-            }
-            State::Killing { kill, .. } => {
-                kill.repeat_in = (kill.repeat_in * 2).min(LAST_KILL_REPEAT);
-                kill.repeat_at = now + kill.repeat_in;
-                Step::applied(Then::Kill { is_new: false })
-            }
-            State::Lost { .. } if self.run_deadline.is_some_and(|deadline| deadline <= now) => self.run_timed_out(now),
-            State::Lost { cause, .. } => {
-                let what = match cause {
-                    Cut::Agent => "its agent did not come back",
-                    Cut::Ending => "the task has ended, but its agent did not report how",
-                };
-                let outcome = self.failed(&format!(
-                    "{what} within {LOST_LIMIT:?}; the task may have run: check what it did, then launch again"
-                ));
-                Step::applied(Then::End { outcome, is_confirmed: false })
-            }
-        }
-    }
-
-    fn run_timed_out(&mut self, now: Time) -> Step {
-        let timeout = self.task.run_timeout.unwrap_or_default();
-        let grace = self.task.kill_grace;
-        self.start_kill(now, Cause::TimedOut(format!("timed out after {timeout:?}")), grace)
-    }
-}
-
-impl Kill {
-    /// The user's; none when the run timeout has passed.
-    pub(super) fn signal(&self) -> Option<u8> {
-        match self.cause {
-            Cause::Interrupted(signal) => Some(signal),
-            Cause::TimedOut(_) => None,
-        }
-    }
-
-    /// For people: "interrupted", "timed out after 10s".
-    pub(super) fn why(&self) -> String {
-        match &self.cause {
-            Cause::Interrupted(_) => "interrupted".to_owned(),
-            Cause::TimedOut(why) => why.clone(),
-        }
-    }
 }
 
 impl Step {
     fn applied(then: Then) -> Self {
         Self::Applied(Applied { is_news: false, notice: None, then })
-    }
-}
-
-impl News {
-    fn of(status: &TaskStatus) -> Self {
-        let reason = status.reason.and_then(|number| Reason::try_from(number).ok());
-        let is_answer = matches!(reason, Some(Reason::Reconciliation | Reason::TaskUnknown | Reason::AgentUnknown));
-        match status.state() {
-            state @ (TaskState::TaskStaging
-            | TaskState::TaskStarting
-            | TaskState::TaskRunning
-            | TaskState::TaskKilling) => Self::Alive(state),
-            TaskState::TaskFailed | TaskState::TaskKilled if is_answer && !is_own(status) => Self::EndedSomehow,
-            TaskState::TaskFinished | TaskState::TaskFailed | TaskState::TaskKilled | TaskState::TaskGoneByOperator => {
-                Self::Ended
-            }
-            TaskState::TaskUnknown => Self::Unknown,
-            TaskState::TaskUnreachable => Self::Unreachable,
-            TaskState::TaskGone if is_answer => Self::Gone,
-            TaskState::TaskError | TaskState::TaskDropped | TaskState::TaskLost
-                if reason == Some(Reason::InvalidOffers) =>
-            {
-                Self::AcceptDropped
-            }
-            TaskState::TaskError => Self::Ended,
-            TaskState::TaskDropped => Self::NeverRan,
-            TaskState::TaskLost if is_answer => Self::Unknown,
-            TaskState::TaskLost | TaskState::TaskGone
-                if !is_own(status) && matches!(reason, Some(Reason::AgentRemoved | Reason::AgentDisconnected)) =>
-            {
-                match DROPPED_AT_THE_DOOR.contains(&status.message()) {
-                    true => Self::NeverRan,
-                    false => Self::AgentLost,
-                }
-            }
-            TaskState::TaskLost | TaskState::TaskGone => Self::Ended,
-        }
-    }
-}
-
-/// Whether the agent or the executor has reported the task, if only to the master.
-fn is_from_agent(status: &TaskStatus) -> bool {
-    is_own(status) || has_run(status.state())
-}
-
-/// Whether this update is the agent's or the executor's own; only these carry a uuid.
-fn is_own(status: &TaskStatus) -> bool {
-    let is_theirs = match status.source.and_then(|number| Source::try_from(number).ok()) {
-        Some(Source::Agent | Source::Executor) => true,
-        Some(Source::Master) | None => false,
-    };
-    is_theirs || status.uuid.as_ref().is_some_and(|uuid| !uuid.is_empty())
-}
-
-/// Whether a task in this state has been with its agent, whoever says so.
-fn has_run(state: TaskState) -> bool {
-    match state {
-        TaskState::TaskStarting
-        | TaskState::TaskRunning
-        | TaskState::TaskKilling
-        | TaskState::TaskFinished
-        | TaskState::TaskFailed
-        | TaskState::TaskKilled => true,
-        TaskState::TaskStaging
-        | TaskState::TaskLost
-        | TaskState::TaskError
-        | TaskState::TaskDropped
-        | TaskState::TaskUnreachable
-        | TaskState::TaskGone
-        | TaskState::TaskGoneByOperator
-        | TaskState::TaskUnknown => false,
-    }
-}
-
-/// Whether the task cannot run any more after this, or is only believed not to.
-fn is_certain_end(state: TaskState) -> bool {
-    match state {
-        TaskState::TaskFinished
-        | TaskState::TaskFailed
-        | TaskState::TaskKilled
-        | TaskState::TaskError
-        | TaskState::TaskDropped => true,
-        TaskState::TaskStaging
-        | TaskState::TaskStarting
-        | TaskState::TaskRunning
-        | TaskState::TaskKilling
-        | TaskState::TaskLost
-        | TaskState::TaskUnreachable
-        | TaskState::TaskGone
-        | TaskState::TaskGoneByOperator
-        | TaskState::TaskUnknown => false,
-    }
-}
-
-/// The order in which a living task's states come.
-fn rank(state: TaskState) -> u8 {
-    match state {
-        TaskState::TaskStaging => 1,
-        TaskState::TaskStarting => 2,
-        TaskState::TaskRunning => 3,
-        TaskState::TaskKilling => 4,
-        TaskState::TaskFinished
-        | TaskState::TaskFailed
-        | TaskState::TaskKilled
-        | TaskState::TaskLost
-        | TaskState::TaskError
-        | TaskState::TaskDropped
-        | TaskState::TaskUnreachable
-        | TaskState::TaskGone
-        | TaskState::TaskGoneByOperator
-        | TaskState::TaskUnknown => 0,
     }
 }
 

@@ -42,7 +42,8 @@ impl Server {
         &self.address
     }
 
-    fn handling(handle: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> Self {
+    /// Each connection in a thread of its own.
+    pub(crate) fn handling(handle: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let address = listener.local_addr().unwrap().to_string();
         let is_over = Arc::new(AtomicBool::new(false));

@@ -1,6 +1,12 @@
 //! What cannot work ends with the documented code and one line that says why; nothing is left behind.
 
+use std::io::{Read as _, Write as _};
 use std::time::Duration;
+
+use prost::Message as _;
+use proto::mesos::FrameworkId;
+use proto::recordio;
+use proto::scheduler::{Event, event};
 
 use crate::harness::{IMAGE, Server, Stage, closed_port};
 
@@ -56,6 +62,48 @@ fn a_server_that_says_nothing_does_not_hang_the_launcher() {
     assert!(ended.took < Duration::from_secs(15), "{:?}", ended.took);
 }
 
+/// A master that sends this on the stream of whoever subscribes, and takes every other call.
+fn master_that_sends(records: Vec<u8>) -> Server {
+    Server::handling(move |connection| {
+        let mut request = [0; 64 << 10];
+        let count = connection.read(&mut request).unwrap_or(0);
+        let request = String::from_utf8_lossy(&request[..count]);
+        let answer = match request.lines().next() {
+            Some(line) if line.starts_with("GET") => {
+                "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            }
+            _ if request.to_ascii_lowercase().contains("mesos-stream-id: ") => {
+                "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            }
+            _ => "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nMesos-Stream-Id: s\r\n\r\n",
+        };
+        let _ = connection.write_all(answer.as_bytes());
+        if answer.contains("200") {
+            let _ = connection.write_all(&records);
+        }
+    })
+}
+
+#[test]
+fn an_event_that_cannot_be_read_is_passed_over() {
+    let subscribed = event::Subscribed {
+        framework_id: FrameworkId { value: "F".to_owned() },
+        heartbeat_interval_seconds: Some(15.0),
+        ..event::Subscribed::default()
+    };
+    let subscribed =
+        Event { r#type: Some(event::Type::Subscribed.into()), subscribed: Some(subscribed.into()), ..Event::default() };
+    let message = "Framework has been removed".to_owned();
+    let error =
+        Event { r#type: Some(event::Type::Error.into()), error: Some(event::Error { message }), ..Event::default() };
+    let records = [subscribed.encode_to_vec(), b"\xff\xff".to_vec(), error.encode_to_vec()];
+    let server = master_that_sends(records.iter().flat_map(|record| recordio::encode(record)).collect());
+    let stage = Stage::new();
+    let master = format!("--master={}", server.address());
+    let ended = stage.launcher([master.as_str(), IMAGE, "true"]).run();
+    ended.expect_code(FAILED).expect_words(&["an event is passed over", "Framework has been removed"]);
+}
+
 #[test]
 fn an_offer_that_never_fits_is_explained() {
     let stage = Stage::new();
@@ -96,8 +144,7 @@ fn a_malformed_option_is_named_in_one_line() {
 fn a_program_that_the_image_does_not_have_is_named() {
     let stage = Stage::new();
     let ended = stage.local(&["--quiet"], &["/bin/no-such-program", "argument"]).run();
-    assert!(matches!(ended.code, Some(FAILED | 127)), "{}", ended.said());
-    ended.expect_stdout("").expect_one_line(&["/bin/no-such-program"]);
+    ended.expect_code(FAILED).expect_stdout("").expect_one_line(&["/bin/no-such-program", "check the image"]);
     stage.local(&["--quiet"], &["no-such-command"]).run().expect_code(127).expect_words(&["no-such-command"]);
 }
 

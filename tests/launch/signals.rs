@@ -49,13 +49,14 @@ fn the_second_interrupt_does_not_wait_for_the_grace_period() {
 fn the_third_interrupt_leaves_at_once() {
     // What runs on is ended by its executor, which sees that its agent is gone.
     let stage = Stage::new().settling_within(Duration::from_secs(30));
-    let launch = stage.local(&["--kill-grace=1h"], &[STUBBORN]).start();
+    let launch = stage.local(&["--kill-grace=1h", "--format=json"], &[STUBBORN]).start();
     launch.wait_for_stdout("up");
-    for _ in 0..3 {
+    // One after the other is seen: signals of one kind that are pending at the same time are one signal.
+    for seen in [r#""why":"interrupted","grace":3600.0"#, r#""why":"interrupted","grace":0.0"#] {
         launch.interrupt();
-        // Signals of one kind that are pending at the same time are one signal.
-        std::thread::sleep(Duration::from_millis(50));
+        launch.wait_for_stderr(seen);
     }
+    launch.interrupt();
     launch.finish().expect_code(130);
 }
 

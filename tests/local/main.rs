@@ -22,6 +22,9 @@ use url::Url;
 /// Nothing here takes this long, unless it hangs.
 const LIMIT: Duration = Duration::from_secs(20);
 
+/// What an agent of these tests has.
+const RESOURCES: &str = "cpus:4;mem:1024;ports:[31000-31009]";
+
 /// Keeps a list of its verbs. A container of it lives until somebody writes to its `gate`; `wait` answers at once, as that
 /// of a command task does.
 const STUB: &str = r#"#!/bin/sh
@@ -56,14 +59,14 @@ impl Stage {
 
     /// `faults` are the names of files that the stub looks for.
     async fn with(agents: u32, faults: &[&str]) -> Self {
-        Self::start(agents, faults, Access::Open).await
+        Self::start(agents, faults, Access::Open, Some(RESOURCES)).await
     }
 
     async fn with_access(access: Access) -> Self {
-        Self::start(1, &[], access).await
+        Self::start(1, &[], access, Some(RESOURCES)).await
     }
 
-    async fn start(agents: u32, faults: &[&str], access: Access) -> Self {
+    async fn start(agents: u32, faults: &[&str], access: Access, resources: Option<&str>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let program = stub(dir.path());
         for fault in faults {
@@ -73,7 +76,7 @@ impl Stage {
         let options = Options {
             agents,
             access,
-            resources: Some("cpus:4;mem:1024;ports:[31000-31009]".parse().unwrap()),
+            resources: resources.map(|text| text.parse().unwrap()),
             containerizer: program,
             work_dir: Some(dir.path().join("work")),
             ..Options::default()
@@ -650,6 +653,24 @@ async fn another_framework_may_speak_json() {
     let (status, _, answer) = exchange(address, "POST /api/v1/scheduler HTTP/1.1\r\n", &headers, body.as_bytes());
     assert_eq!(status, 202, "{}", String::from_utf8_lossy(&answer));
     wait_for(|| stage.has_sandbox()).await;
+    stage.cluster.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_agent_has_what_its_host_has_unless_it_is_told_otherwise() {
+    let stage = Stage::start(1, &[], Access::Open, None).await;
+    let offer = stage.subscribe(info()).await.offer().await;
+    let offered = proto::resources::Resources::from(offer.resources);
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(offered.scalar("cpus").as_f64(), cpus as f64);
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap();
+    let total: f64 = meminfo.split_whitespace().nth(1).unwrap().parse().unwrap();
+    let part = offered.scalar("mem").as_f64() / (total / 1024.0);
+    assert!((0.49..1.0).contains(&part), "{offered} of {total} kB");
+    let disk = rustix::fs::statvfs(stage.dir.path()).unwrap();
+    let part = offered.scalar("disk").as_f64() / ((disk.f_blocks * disk.f_frsize) as f64 / f64::from(1 << 20));
+    assert!((0.49..1.0).contains(&part), "{offered}");
+    assert_eq!(offered.ranges("ports"), [(31000, 32000)]);
     stage.cluster.shutdown().await.unwrap();
 }
 

@@ -96,6 +96,11 @@ impl Stream {
                     *self = Self::Closed;
                     Some(Input::Disconnected { reason: "the agent ended its stream of events".to_owned() })
                 }
+                // The stream itself is whole.
+                Err(error @ HttpError::Decode { .. }) => {
+                    tracing::warn!(%error, "an event that cannot be read is passed over");
+                    None
+                }
                 Err(error) => Some(self.lost(&error)),
             },
         }

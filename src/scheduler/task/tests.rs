@@ -1,5 +1,7 @@
 //! What a task does with every input, in every state.
 
+use proto::mesos::task_status::Reason;
+
 use super::super::fixture::{from_master, s, status, task};
 use super::*;
 
