@@ -84,6 +84,44 @@ fn a_code_outlives_an_engine_that_is_killed_and_is_away_at_the_end() {
     wait_until("the removal", || engine.names().is_empty());
 }
 
+/// The process that has started it, and that alone hears its code.
+fn parent(pid: u64) -> rustix::process::Pid {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let number = stat.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    rustix::process::Pid::from_raw(number).unwrap()
+}
+
+#[test]
+fn an_end_that_neither_engine_nor_shim_has_seen_is_told_as_not_known() {
+    let mut engine = PrivateEngine::start(LiveRestore::On);
+    let slave = slave_with(&engine);
+    let container = slave.container("c0");
+    let (started, go) = (container.pipe("started"), container.pipe("go"));
+    container.launch(&container.custom_executor("echo > started; read x < go; echo end; exit 0"));
+    started.read();
+    let pid = first_process(&container);
+    let shim = parent(pid);
+    let name = std::fs::read_to_string(format!("/proc/{}/comm", shim.as_raw_nonzero())).unwrap();
+    assert!(name.starts_with("containerd-shim"), "{name}");
+    engine.kill();
+    rustix::process::kill_process(shim, rustix::process::Signal::KILL).unwrap();
+    // Without its shim it may end at once, when it writes, or as told.
+    if is_alive(pid) {
+        let _ = std::fs::OpenOptions::new().read(true).write(true).open(go.path()).map(|mut go| {
+            use std::io::Write;
+            let _ = go.write_all(b"go\n");
+            wait_until("the end", || !is_alive(pid));
+        });
+    }
+    engine.restart();
+    let end = container.wait();
+    eprintln!("{end:?}");
+    // The true code would be 0, which nobody can vouch for.
+    assert!(end.killed && end.status != Some(0), "{end:?}");
+    assert!(!end.message().is_empty() && !end.message().contains("exited with status 0"), "{end:?}");
+    wait_until("the removal", || engine.names().is_empty());
+}
+
 #[test]
 fn a_container_and_its_output_outlive_an_engine_with_live_restore() {
     let mut engine = PrivateEngine::start(LiveRestore::On);

@@ -46,6 +46,8 @@ pub(super) enum Exit {
         code: i64,
         /// Whether it knows when that was.
         is_dated: bool,
+        /// Whether it was the engine that was away.
+        was_engine_away: bool,
     },
     /// It does not know the container any more.
     Removed,
@@ -56,8 +58,19 @@ pub(super) enum Exit {
 }
 
 impl Exit {
-    pub(super) fn of(found: &Inspection) -> Self {
-        Self::CodeAfterAbsence { code: found.exit_code.unwrap_or(0), is_dated: found.finished_at.is_some() }
+    /// What the engine said after it was away.
+    fn after_its_absence(found: &Inspection) -> Self {
+        Self::of(found, true)
+    }
+
+    /// What the engine says of an end that we have missed.
+    pub(super) fn after_ours(found: &Inspection) -> Self {
+        Self::of(found, false)
+    }
+
+    fn of(found: &Inspection, was_engine_away: bool) -> Self {
+        let code = found.exit_code.unwrap_or(0);
+        Self::CodeAfterAbsence { code, is_dated: found.finished_at.is_some(), was_engine_away }
     }
 }
 
@@ -149,7 +162,7 @@ impl Running<'_> {
         loop {
             let error = match self.engine.inspect(self.docker_id).await {
                 Ok(None) => return (Exit::Removed, watched),
-                Ok(Some(found)) if !found.is_running => return (Exit::of(&found), watched),
+                Ok(Some(found)) if !found.is_running => return (Exit::after_its_absence(&found), watched),
                 Ok(Some(_)) => {
                     watched = Watched::WithGaps;
                     // Its code is judged by what it says when it has said it.
@@ -230,8 +243,14 @@ pub(super) fn cause(end: &End, inspection: &Inspection, memory_limit_bytes: Opti
     let code = match &end.exit {
         Exit::Code(code) => *code,
         // An engine that was killed reports 0 for containers that it lost, but does not know when they ended.
-        Exit::CodeAfterAbsence { code: 0, is_dated: false } => {
+        Exit::CodeAfterAbsence { code: 0, is_dated: false, .. } => {
             return unknown("the Docker engine was away when the container ended, and does not know its exit code");
+        }
+        // So it calls an end that nobody has heard of: the container's shim was killed, too.
+        Exit::CodeAfterAbsence { code: UNHEARD, was_engine_away: true, .. } => {
+            return unknown(
+                "the Docker engine was away when the container ended, and says 255, which it also says where nobody has heard the code",
+            );
         }
         Exit::CodeAfterAbsence { code, .. } => *code,
         Exit::Removed => return unknown("the container was removed while it ran, not by its containerizer"),
@@ -268,6 +287,8 @@ fn unknown(message: &str) -> Cause {
     Cause::Unknown { message: message.to_owned() }
 }
 
+/// What the engine makes of an end without a code.
+const UNHEARD: i64 = 255;
 /// What the engine makes of a death by SIGKILL.
 const KILLED: i32 = 137;
 pub(super) const ENGINE_RETRY: Duration = Duration::from_millis(500);
@@ -288,16 +309,19 @@ mod tests {
     #[test]
     fn the_end_reads_as_the_engine_knows_it() {
         let fine = Inspection::default();
-        let after = |code, is_dated| Exit::CodeAfterAbsence { code, is_dated };
+        let after = |code, is_dated| Exit::CodeAfterAbsence { code, is_dated, was_engine_away: true };
         assert_eq!(of(Exit::Code(3), None, &fine, Some(1)), Cause::Exited { code: 3 });
         assert_eq!(of(after(137, false), None, &fine, None), Cause::Exited { code: 137 });
         assert_eq!(of(after(0, true), None, &fine, None), Cause::Exited { code: 0 });
+        let ours = Exit::CodeAfterAbsence { code: 255, is_dated: true, was_engine_away: false };
+        assert_eq!(of(ours, None, &fine, None), Cause::Exited { code: 255 });
     }
 
     #[test]
     fn an_end_that_nobody_saw_is_never_success() {
-        let lost = Exit::CodeAfterAbsence { code: 0, is_dated: false };
-        for exit in [lost, Exit::Removed, Exit::Rebooted, Exit::EngineGone { error: "e".into() }] {
+        let lost = Exit::CodeAfterAbsence { code: 0, is_dated: false, was_engine_away: false };
+        let unheard = Exit::CodeAfterAbsence { code: 255, is_dated: true, was_engine_away: true };
+        for exit in [lost, unheard, Exit::Removed, Exit::Rebooted, Exit::EngineGone { error: "e".into() }] {
             assert!(matches!(of(exit, None, &Inspection::default(), None), Cause::Unknown { .. }));
         }
     }

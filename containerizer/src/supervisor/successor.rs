@@ -97,7 +97,7 @@ impl Owner {
         let was_rebooted = self.state.init.as_ref().is_some_and(|init| !init.is_of_this_boot());
         let ended_before = found.finished_at.as_deref().and_then(epoch_of).zip(process::boot_time());
         let is_known = ended_before.is_some_and(|(finished, booted)| finished < booted);
-        let exit = if was_rebooted && !is_known { Exit::Rebooted } else { Exit::of(&found) };
+        let exit = if was_rebooted && !is_known { Exit::Rebooted } else { Exit::after_ours(&found) };
         Ok(Left::Ended(exit, Box::new(found)))
     }
 
