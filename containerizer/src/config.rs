@@ -40,6 +40,8 @@ pub struct Containers {
     pub limit_cpus: bool,
     /// Whether a task without port mappings gets each of its ports published.
     pub publish_allocated_ports: bool,
+    /// Whether the engine keeps the last of the output, for a supervisor that has to go on with it.
+    pub keep_log: bool,
     /// How much swap a task has beside its memory.
     pub swap: SwapPolicy,
     /// Whether a task's disk limits its container's own layer.
@@ -182,6 +184,7 @@ const fn key(section: &'static str, name: &'static str, default: &'static str, d
 pub const KEYS: &[Key] = &[
     key("container", "limit_cpus", "false", "whether cpus are a hard limit (CFS quota), too, and not only a weight"),
     key("container", "publish_allocated_ports", "true", "whether a task with a network of its own and without port mappings gets each of its ports published, host port and container port the same"),
+    key("container", "keep_log", "true", "whether the engine keeps the last 16 to 32 MB of each container's output, with which it goes on byte for byte when a supervisor was killed; tasks that write very short lines at full speed are slowed by it"),
     key("container", "swap", "\"same\"", "how much swap a task has beside its memory, unless its parameter memory-swap says so: \"same\" (as much as memory, the engine's own rule), \"none\", \"unlimited\""),
     key("container", "limit_disk", "\"never\"", "whether a task's disk limits what its container's own layer may grow to, sandbox and volumes not counted: \"never\", \"where_possible\" (the storage driver can: overlay2 on xfs with pquota, btrfs, zfs), or \"always\" (elsewhere the task fails)"),
     key("pull", "policy", "\"missing\"", "when a registry is asked for an image: \"missing\" here, \"always\", or \"never\"; a task's force_pull_image makes it \"always\" unless it is \"never\""),

@@ -243,6 +243,18 @@ fn read(path: &Path) -> Result<Option<ConfigFile>, CredentialsError> {
     }
 }
 
+/// Whether a file is what credentials are read from, for whoever looks before they are needed.
+pub(crate) fn check(path: &Path) -> Result<(), String> {
+    let file = read(path).map_err(|error| error.to_string())?.unwrap_or_default();
+    let is_damaged = |auth: &str| !auth.is_empty() && user_and_password(auth).is_none();
+    match file.auths.iter().find(|(_, entry)| entry.auth.as_deref().is_some_and(is_damaged)) {
+        Some((registry, _)) => {
+            Err(format!("{} has credentials for {registry} that are not base64 of USER:PASSWORD", path.display()))
+        }
+        None => Ok(()),
+    }
+}
+
 fn parse(file: File, path: &Path) -> Result<ConfigFile, CredentialsError> {
     let mut text = Vec::new();
     file.take(MAX_FILE_BYTES)

@@ -172,6 +172,7 @@ fn placement(flags: &DockerExecutorFlags, task: &TaskInfo) -> Placement {
         is_cpu_limited: flags.cgroups_enable_cfs,
         publishes_allocated_ports: false,
         // As the agent's own executor has it.
+        keeps_log: false,
         swap: Swap::Same,
         disk: DiskPolicy::Never,
         dns: flags.default_container_dns.clone().unwrap_or_default(),

@@ -231,6 +231,8 @@ pub struct Placement {
     pub is_cpu_limited: bool,
     /// Whether a task with a network of its own and without port mappings gets each of its ports published.
     pub publishes_allocated_ports: bool,
+    /// Whether the engine keeps the last of the output, unless the task says what becomes of it.
+    pub keeps_log: bool,
     /// How swap follows memory, unless the task says how much.
     pub swap: Swap,
     /// Whether the task's disk limits the container's own layer.
@@ -248,6 +250,7 @@ impl Placement {
             environment: BTreeMap::new(),
             is_cpu_limited: false,
             publishes_allocated_ports: false,
+            keeps_log: true,
             swap: Swap::Same,
             disk: DiskPolicy::Never,
             dns: ContainerDns::default(),
@@ -260,6 +263,7 @@ impl Placement {
         Self {
             is_cpu_limited: container.limit_cpus,
             publishes_allocated_ports: container.publish_allocated_ports,
+            keeps_log: container.keep_log,
             swap: container.swap.into(),
             disk: container.limit_disk,
             ..self

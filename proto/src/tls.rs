@@ -195,7 +195,7 @@ impl TlsFault {
     }
 
     /// What TLS has to do with an error of the connection; `None`: nothing.
-    pub(crate) fn in_chain(error: &(dyn Error + 'static)) -> Option<Self> {
+    pub fn in_chain(error: &(dyn Error + 'static)) -> Option<Self> {
         links(error).find_map(|link| link.downcast_ref().map(Self::from_rustls))
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use proto::ecp::Launch;
 use proto::mesos::command_info::Uri;
 
-use crate::harness::closed_port;
+use crate::harness::{Authority, Nginx, closed_port, nginx};
 use crate::slave::{Container, Slave};
 
 fn uri(value: &str) -> Uri {
@@ -257,4 +257,60 @@ fn hooks_run_before_and_after_a_container() {
     slave.set("LAUNCH_CONTAINERIZER_HOOKS_LAUNCH", "[\"/bin/false\"]");
     let container = slave.container("refused");
     assert!(failure(&container, &container.custom_executor("true")).contains("the launch hook \"/bin/false\" failed"));
+}
+
+#[test]
+fn a_file_behind_tls_is_fetched_from_whom_the_slaves_authorities_vouch_for() {
+    let mut slave = Slave::new();
+    let files = slave.stage.files();
+    let (ours, others) = (Authority::new(&files, "ours"), Authority::new(&files, "others"));
+    let web = Web::serving(vec![("/file", b"secret".to_vec())]);
+    let server = |name: &str, host: &str, has_expired| nginx::Server {
+        certificate: ours.certify(name, &[host], has_expired),
+        clients: None,
+        users: None,
+        prefix: "/",
+    };
+    let servers =
+        [server("good", "localhost", false), server("other", "other.example", false), server("old", "localhost", true)];
+    let nginx = Nginx::start(&files.join("nginx"), &web.address, &servers);
+    let url = |number: usize| format!("https://{}/file", nginx.address(number));
+
+    slave.set("SSL_CERT_FILE", &ours.file());
+    let container = slave.container("trusted");
+    container.launch(&executor(&container, "cat file", vec![uri(&url(0))]));
+    let end = container.wait();
+    assert_eq!((end.status, container.stdout().as_slice()), (Some(0), &b"secret"[..]), "{end:?}");
+    for (number, reason) in [(1, "its certificate is for another host"), (2, "its certificate has expired")] {
+        let container = slave.container("refused");
+        let error = failure(&container, &executor(&container, "true", vec![uri(&url(number))]));
+        assert!(error.contains(&format!("cannot fetch {} into the sandbox: {reason}", url(number))), "{error}");
+    }
+    slave.set("SSL_CERT_FILE", &others.file());
+    let container = slave.container("unknown");
+    let error = failure(&container, &executor(&container, "true", vec![uri(&url(0))]));
+    assert!(error.contains("from an authority that is not trusted here") && error.contains("SSL_CERT_FILE"), "{error}");
+}
+
+/// A slave ignores SIGPIPE, which its children inherit; a shell cannot undo that for those that it starts.
+#[test]
+fn a_slave_that_ignores_sigpipe_leaves_hooks_and_tasks_their_own() {
+    let mut slave = Slave::new();
+    slave.ignore_sigpipe();
+    let hook = slave.stage.files().join("hook");
+    let ignored = slave.stage.files().join("ignored");
+    std::fs::write(&hook, format!("#!/bin/sh\ngrep SigIgn /proc/self/status > {}\n", ignored.display())).unwrap();
+    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
+    slave.set("LAUNCH_CONTAINERIZER_HOOKS_LAUNCH", &format!("[\"{}\"]", hook.display()));
+    let container = slave.container("c1");
+    container.launch(&container.custom_executor("grep SigIgn /proc/self/status; yes | head -n 1; exit 3"));
+    assert_eq!(container.wait().status, Some(3 << 8));
+    let mask = |text: &[u8]| {
+        let line = std::str::from_utf8(text).unwrap().lines().next().unwrap();
+        u64::from_str_radix(line.split_whitespace().last().unwrap(), 16).unwrap()
+    };
+    const SIGPIPE: u64 = 1 << 12;
+    assert_eq!(mask(&std::fs::read(ignored).unwrap()) & SIGPIPE, 0);
+    assert_eq!(mask(&container.stdout()) & SIGPIPE, 0);
+    assert!(container.stdout().ends_with(b"\ny\n"));
 }

@@ -14,6 +14,26 @@ use crate::slave::{Slave, Verb};
 const HALF: usize = 50;
 /// As libprocess has them on a small machine.
 const READERS: usize = 8;
+/// Every tenth dies of memory.
+fn is_starved(number: usize) -> bool {
+    number % 10 == 9
+}
+
+fn script(go: &str, number: usize) -> String {
+    let end = if is_starved(number) { "exec tail /dev/zero".to_owned() } else { format!("exit {number}") };
+    format!("read x < {go}; {end}")
+}
+
+/// What is told of its end.
+fn assert_end(number: usize, message: &str) {
+    let exited = format!("Container exited with status {}", if is_starved(number) { 137 } else { number });
+    if is_starved(number) {
+        assert!(message.starts_with("killed: memory limit 64 MB reached") && message.ends_with(&exited), "{message}");
+    } else {
+        assert_eq!(message, exited);
+    }
+}
+
 const LIMIT: Duration = Duration::from_secs(240);
 
 /// Verbs whose answers are still to be read.
@@ -49,10 +69,10 @@ fn a_hundred_containers_of_both_kinds_stall_nothing_and_every_end_arrives() {
     let pipes: Vec<_> = executors.iter().chain(&tasks).map(|container| container.pipe("go")).collect();
     let mut agents = Vec::new();
     for (number, container) in executors.iter().enumerate() {
-        container.launch(&container.custom_executor(&format!("read x < go; exit {number}")));
+        container.launch(&container.custom_executor(&script("go", number)));
     }
     for (number, container) in tasks.iter().enumerate() {
-        let message = container.task(&format!("read x < /mnt/mesos/sandbox/go; exit {number}"));
+        let message = container.task(&script("/mnt/mesos/sandbox/go", number));
         let agent = Agent::new(&message);
         container.launch_with(&message, &agent.variables());
         agents.push(agent);
@@ -100,15 +120,15 @@ fn a_hundred_containers_of_both_kinds_stall_nothing_and_every_end_arrives() {
         for (number, agent) in agents.iter().enumerate() {
             let (_, last) = agent.states();
             let state = if number == 0 { TaskState::TaskFinished } else { TaskState::TaskFailed };
-            assert_eq!(
-                (last.state(), last.message()),
-                (state, format!("Container exited with status {number}").as_str())
-            );
+            assert_eq!(last.state(), state);
+            assert_end(number, last.message());
         }
         for _ in 0..slots {
             let (number, answer, verb) = answers.recv_timeout(LIMIT).expect("the answer that was worth waiting for");
             assert!(held.contains(&number));
-            assert_eq!(answer.status, Some(i32::try_from(number).unwrap() << 8));
+            let status = if is_starved(number) { 9 } else { i32::try_from(number).unwrap() << 8 };
+            assert_eq!(answer.status, Some(status));
+            assert_end(number, answer.message());
             waiting.push((number, answer, verb));
         }
         for (_, _, verb) in waiting {

@@ -60,7 +60,9 @@ fn row(slave: &Slave, id: &str) -> Value {
 fn a_doctor_finds_a_working_engine_well() {
     let slave = Slave::new();
     let doctor = slave.ask_json("doctor");
-    for part in ["program", "slave", "user", "engine", "cgroups", "work_dir", "data_root", "registry", "state"] {
+    for part in
+        ["program", "slave", "config", "user", "engine", "cgroups", "work_dir", "data_root", "registry", "state"]
+    {
         assert!(!about(&doctor, part).is_empty(), "nothing about {part}: {doctor:#}");
     }
     for part in ["program", "engine", "state"] {
@@ -97,6 +99,47 @@ fn a_doctor_does_not_wait_for_an_engine_that_hangs() {
     let engine = about(&doctor, "engine");
     assert!(engine[0]["text"].as_str().unwrap().contains("is dockerd hanging?"), "{doctor:#}");
     assert!(engine[0]["advice"].as_str().unwrap().contains("restart it"), "{doctor:#}");
+}
+
+#[test]
+fn a_doctor_reads_the_configuration_and_the_credentials_that_it_names() {
+    let mut slave = Slave::new();
+    let file = |name: &str, text: &str| {
+        let path = slave.stage.files().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let good = file("good.json", r#"{"auths":{"r.example":{"auth":"dTpw"}}}"#);
+    let no_json = file("none.json", "canary");
+    let damaged = file("damaged.json", r#"{"auths":{"r.example":{"auth":"canary"}}}"#);
+    let missing = slave.stage.files().join("missing.json").to_str().unwrap().to_owned();
+    let wrong = file("wrong.toml", "[pull]\n\nsilence_limit = \"5\"\n");
+    let config = file(
+        "right.toml",
+        &format!(
+            "[credentials]\nfiles = [{good:?}, {no_json:?}, {damaged:?}, {missing:?}]\n[container]\nlimit_disk = \"always\"\n"
+        ),
+    );
+
+    slave.set("LAUNCH_CONTAINERIZER_CONFIG", &config);
+    let doctor = slave.ask_json("doctor");
+    assert_eq!(about(&doctor, "config")[0]["verdict"], "ok", "{doctor:#}");
+    let registry = about(&doctor, "registry");
+    for (path, verdict) in [(&good, "ok"), (&no_json, "problem"), (&damaged, "problem"), (&missing, "warning")] {
+        let finding = registry.iter().find(|finding| finding["text"].as_str().unwrap().contains(path.as_str()));
+        assert_eq!(
+            finding.unwrap_or_else(|| panic!("nothing about {path}: {doctor:#}"))["verdict"],
+            verdict,
+            "{doctor:#}"
+        );
+    }
+    assert!(!doctor.to_string().contains("canary"), "{doctor:#}");
+
+    slave.set("LAUNCH_CONTAINERIZER_CONFIG", &wrong);
+    let ran = slave.ask("doctor");
+    assert_eq!(ran.code, Some(1));
+    let problem = format!("PROBLEM  config    the configuration {wrong} is wrong: \"5\" is not a time");
+    assert!(ran.text().contains(&problem) && ran.text().contains("the slave does not start"), "{}", ran.text());
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub(crate) struct Slave {
     program: PathBuf,
     /// Shell text before every `launch`.
     before_launch: String,
+    /// Shell text before every verb.
+    before: &'static str,
     variables: Vec<(String, String)>,
     pub(crate) stage: Stage,
 }
@@ -39,7 +41,7 @@ impl Slave {
         std::fs::create_dir(&work_directory).unwrap();
         let program = stage.files().join("docker-containerizer");
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_launch-container"), &program).unwrap();
-        Self { work_directory, program, before_launch: String::new(), variables: Vec::new(), stage }
+        Self { work_directory, program, before_launch: String::new(), before: "", variables: Vec::new(), stage }
     }
 
     /// Another variable in the slave's own environment.
@@ -50,6 +52,11 @@ impl Slave {
     /// From now on every `launch` inherits this file as descriptor 7, open for writing.
     pub(crate) fn leak(&mut self, path: &Path) {
         self.before_launch = format!("exec 7>>{}; ", path.display());
+    }
+
+    /// From now on every verb inherits that SIGPIPE is ignored.
+    pub(crate) fn ignore_sigpipe(&mut self) {
+        self.before = "trap '' PIPE; ";
     }
 
     /// Where the containerizer remembers its containers.
@@ -116,7 +123,7 @@ impl Slave {
     fn start(&self, word: &str, sandbox: Option<&Path>, input: Option<Vec<u8>>, variables: &[(&str, String)]) -> Verb {
         let mut command = Command::new("/bin/sh");
         let before = if word == "launch" { self.before_launch.as_str() } else { "" };
-        command.arg("-c").arg(format!("{before}{} {word}", self.program.display()));
+        command.arg("-c").arg(format!("{}{before}{} {word}", self.before, self.program.display()));
         command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command.env("MESOS_WORK_DIRECTORY", &self.work_directory).env("LIBPROCESS_PORT", "5051");
         command.env("LIBPROCESS_IP", "127.0.0.1").env("MESOS_CREDENTIAL", "/etc/mesos/canary-of-the-slave");

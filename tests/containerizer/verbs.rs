@@ -69,6 +69,22 @@ fn swap_follows_memory_as_the_operator_wants_it_at_the_launch_and_with_every_upd
 }
 
 #[test]
+fn an_operator_may_do_without_the_engines_log_and_what_is_lost_then_is_said() {
+    let mut slave = Slave::new();
+    slave.set("LAUNCH_CONTAINERIZER_CONTAINER_KEEP_LOG", "false");
+    let container = slave.container("c1");
+    let (started, go) = (container.pipe("started"), container.pipe("go"));
+    container.launch(&container.custom_executor("echo > started; read x < go; echo late; exit 3"));
+    started.read();
+    assert_eq!(host_config(&slave, &container)["LogConfig"]["Type"], "none");
+    container.kill_supervisor();
+    slave.recover();
+    go.write("go");
+    let end = container.wait();
+    assert_eq!((end.status, end.message()), (Some(3 << 8), "bytes lost: not known: Container exited with status 3"));
+}
+
+#[test]
 fn a_tasks_own_swap_limit_stays_and_an_update_beyond_it_is_no_failure() {
     let slave = Slave::new();
     let container = slave.container("c1");

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proto::tls::TlsFault;
 use reqwest::header::{ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use reqwest::{Client, StatusCode};
 use rustix::fs::OFlags;
@@ -110,6 +111,15 @@ async fn from_web(
     let failed = |error: reqwest::Error| {
         if error.is_timeout() {
             return format!("nothing has come for {} seconds", silence.as_secs_f64());
+        }
+        match TlsFault::in_chain(&error) {
+            Some(fault @ (TlsFault::UnknownAuthority | TlsFault::NoAuthorities)) => {
+                return format!(
+                    "{fault}; add the authority to this host's, or have SSL_CERT_FILE in the slave's environment name its file"
+                );
+            }
+            Some(fault) => return fault.to_string(),
+            None => {}
         }
         // Without the URI, which may hold secrets.
         chain(&error.without_url())

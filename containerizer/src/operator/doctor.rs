@@ -2,9 +2,10 @@
 //! do where it is not.
 //!
 //! ```text
-//! program -> slave -> user -> engine -> cgroups -> disk -> sandbox -> registry -> state
+//! program -> slave -> config -> user -> engine -> cgroups -> disk -> sandbox -> registry -> state
 //! ```
 
+mod config;
 mod engine;
 mod host;
 mod program;
@@ -29,6 +30,7 @@ pub(super) async fn run(
     let found = &mut findings.0;
     program::look(found);
     program::look_at_slaves(slaves, found);
+    let config = config::look(environment, found);
     host::look_at_user(found);
     let engine = Engine::connect(environment);
     let about = match &engine {
@@ -50,9 +52,13 @@ pub(super) async fn run(
     }
     if let Some(about) = &about {
         host::look_at_data_root(&about.data_root, found);
+        if let Some(config) = &config {
+            config::look_at_disk_limit(config.container.limit_disk, about, found);
+        }
         engine::look_at_its_mounts(Engine::address(environment), found);
     }
-    registry::look(environment, about.as_ref(), found);
+    let files = config.as_ref().map_or(&[][..], |config| &config.credentials.files);
+    registry::look(environment, files, about.as_ref(), found);
     if let Ok(work_directory) = &work_directory {
         state::look(work_directory, engine.as_ref().map_err(Clone::clone), found).await;
     }

@@ -209,7 +209,7 @@ impl Owner {
         }
         self.has_tried_to_create = true;
         // Where nothing is noted beside the sandbox, nothing could go on after us.
-        self.state.is_log_kept = self.directory.is_some() && spec.keep_log();
+        self.state.is_log_kept = self.directory.is_some() && self.placement.keeps_log && spec.keep_log();
         let mut created = engine.create(&spec.container_name, spec.create.clone()).await;
         if let Err(EngineError::NoDiskLimit { reason }) = &created
             && spec.disk.is_some_and(|disk| !disk.is_needed)

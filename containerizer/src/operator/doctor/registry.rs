@@ -7,18 +7,36 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::super::finding::Finding;
+use crate::credentials;
 use crate::docker::About;
 use crate::environment::Environment;
 
 const ABOUT: &str = "registry";
 
-pub(super) fn look(environment: &Environment, about: Option<&About>, found: &mut Vec<Finding>) {
+pub(super) fn look(
+    environment: &Environment,
+    of_operator: &[PathBuf],
+    about: Option<&About>,
+    found: &mut Vec<Finding>,
+) {
     let home = environment.get("HOME").map(PathBuf::from);
     let docker_config = environment.get("DOCKER_CONFIG").map(PathBuf::from);
     let docker_config = docker_config.or_else(|| Some(home.as_ref()?.join(".docker")));
     let files =
         [docker_config.map(|directory| directory.join("config.json")), home.map(|home| home.join(".dockercfg"))];
     let mut is_any = false;
+    for file in of_operator {
+        is_any = true;
+        if file.exists() {
+            look_at_file(file, environment.get("PATH").unwrap_or_default(), found);
+        } else {
+            found.push(Finding::warning(
+                ABOUT,
+                format!("{}, which credentials.files names, is not there", file.display()),
+                "make it (docker --config DIRECTORY login), or take it out of the configuration",
+            ));
+        }
+    }
     for file in files.into_iter().flatten().filter(|file| file.exists()) {
         is_any = true;
         look_at_file(&file, environment.get("PATH").unwrap_or_default(), found);
@@ -52,6 +70,11 @@ fn look_at_file(path: &Path, search_path: &str, found: &mut Vec<Finding>) {
         ));
         return;
     };
+    // As it is read when an image is pulled.
+    if let Err(error) = credentials::check(path) {
+        found.push(Finding::problem(ABOUT, error, "correct it, or log in again: docker login"));
+        return;
+    }
     let keys = |field: &str| -> Vec<String> {
         config.get(field).and_then(Value::as_object).map(|map| map.keys().cloned().collect()).unwrap_or_default()
     };
@@ -105,7 +128,7 @@ mod tests {
     fn look_in(home: &Path, path: &str) -> Vec<Finding> {
         let environment = [("HOME", home.to_str().unwrap()), ("PATH", path)].into_iter().collect();
         let mut found = Vec::new();
-        look(&environment, None, &mut found);
+        look(&environment, &[], None, &mut found);
         found
     }
 
@@ -119,7 +142,7 @@ mod tests {
             fs::write(&config, text).unwrap();
             fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).unwrap();
         };
-        write(r#"{"auths": {"r.example": {"auth": "canary"}}, "credHelpers": {"gcr.io": "gcr"}}"#);
+        write(r#"{"auths": {"r.example": {"auth": "dTpjYW5hcnk="}}, "credHelpers": {"gcr.io": "gcr"}}"#);
         let found = look_in(home.path(), "/no/such/directory");
         assert!(found[0].text.contains("r.example") && found[0].verdict == Verdict::Ok, "{found:?}");
         assert!(found[1].text.contains("docker-credential-gcr") && found[1].verdict == Verdict::Problem, "{found:?}");
