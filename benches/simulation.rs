@@ -8,7 +8,7 @@
 #![expect(clippy::expect_used, reason = "a bench may panic")]
 
 use std::collections::VecDeque;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,8 +30,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const STARTS_IN: Duration = Duration::from_millis(50);
 const RUNS_FOR: Duration = Duration::from_secs(1);
 
-/// Messages that go from one thread to the other at once.
-const BATCH: usize = 256;
+/// Tasks that an agent has room for. As many again wait.
+const FIT: u32 = 8;
+
+/// Messages that go from one thread to the other at once: so few that they are still in the cache there.
+const BATCH: usize = 32;
 
 fn main() {
     // `cargo bench` adds its own words.
@@ -47,11 +50,12 @@ fn main() {
 
 /// How many messages the master took and sent.
 fn run(tasks: u32, agents: u32) -> u64 {
-    let (to_launcher, of_cluster) = channel();
+    // The launcher never waits for the cluster to take what it sends, so one bound is enough.
+    let (to_launcher, of_cluster) = sync_channel(2);
     let (to_cluster, of_launcher) = channel();
     thread::scope(|scope| {
         let cluster = scope.spawn(move || Cluster::new(agents, to_launcher).run(tasks, &of_launcher));
-        Launcher::new(to_cluster).run(tasks, &of_cluster);
+        Launcher::new(to_cluster).run(tasks, agents * FIT * 2, &of_cluster);
         cluster.join().expect("the cluster ended well")
     })
 }
@@ -111,24 +115,30 @@ impl Launcher {
         }
     }
 
-    fn run(mut self, tasks: u32, of_cluster: &Receiver<ToLauncher>) {
-        for number in 0..tasks {
-            self.handle(Input::Add(Box::new(task(number))));
-        }
-        self.send(None);
+    /// Keeps as many tasks in the scheduler as there are, or as that.
+    fn run(mut self, tasks: u32, most: u32, of_cluster: &Receiver<ToLauncher>) {
+        let mut added = 0;
         while let Ok(ToLauncher { now, inputs, is_question }) = of_cluster.recv() {
             self.now = now;
             for input in inputs {
                 self.handle(input);
             }
-            if is_question {
-                if self.scheduler.next_timeout().is_some_and(|at| at <= self.now) {
-                    self.handle(Input::Tick);
-                }
-                self.send(Some(Answer { next_timeout: self.scheduler.next_timeout(), ended: self.ended }));
-            } else if !self.outgoing.is_empty() {
-                self.send(None);
+            while added < tasks && added - self.ended < most {
+                self.handle(Input::Add(Box::new(task(added))));
+                added += 1;
             }
+            self.answer(is_question);
+        }
+    }
+
+    fn answer(&mut self, is_question: bool) {
+        if is_question {
+            if self.scheduler.next_timeout().is_some_and(|at| at <= self.now) {
+                self.handle(Input::Tick);
+            }
+            self.send(Some(Answer { next_timeout: self.scheduler.next_timeout(), ended: self.ended }));
+        } else if !self.outgoing.is_empty() {
+            self.send(None);
         }
     }
 
@@ -180,7 +190,7 @@ struct Cluster {
     now: Time,
     master: Master,
     effects: Vec<master::Effect>,
-    launcher: Sender<ToLauncher>,
+    launcher: SyncSender<ToLauncher>,
     outgoing: Vec<Input>,
     starting: VecDeque<(Time, TaskStatus)>,
     running: VecDeque<(Time, TaskStatus)>,
@@ -190,7 +200,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn new(agents: u32, launcher: Sender<ToLauncher>) -> Self {
+    fn new(agents: u32, launcher: SyncSender<ToLauncher>) -> Self {
         let mut master = Master::new(master::Config {
             id: "master".to_owned(),
             host: "127.0.0.1".to_owned(),
@@ -233,7 +243,7 @@ impl Cluster {
                 }
                 Some(answer) if answer.ended == tasks => return self.messages,
                 Some(answer) => {
-                    self.pass_time(answer.next_timeout);
+                    self.pass_time(answer.next_timeout, of_launcher);
                     self.send(true);
                 }
             }
@@ -248,7 +258,7 @@ impl Cluster {
         }
     }
 
-    fn pass_time(&mut self, of_scheduler: Option<Time>) {
+    fn pass_time(&mut self, of_scheduler: Option<Time>, of_launcher: &Receiver<ToCluster>) {
         let agents = [self.starting.front(), self.running.front()].into_iter().flatten().map(|(at, _)| *at).min();
         let next = [agents, of_scheduler, self.master.next_timeout()].into_iter().flatten().min();
         self.now = self.now.max(next.expect("there is more to come"));
@@ -256,13 +266,24 @@ impl Cluster {
             let Some((_, status)) = self.starting.pop_front() else { break };
             self.running.push_back((self.now + RUNS_FOR, with_state(&status, TaskState::TaskFinished)));
             self.report(status);
+            self.take_what_is_there(of_launcher);
         }
         while self.running.front().is_some_and(|(at, _)| *at <= self.now) {
             let Some((_, status)) = self.running.pop_front() else { break };
             self.report(status);
+            self.take_what_is_there(of_launcher);
         }
         if self.master.next_timeout().is_some_and(|at| at <= self.now) {
             self.handle(master::Input::Tick);
+        }
+    }
+
+    /// While no answer is awaited.
+    fn take_what_is_there(&mut self, of_launcher: &Receiver<ToCluster>) {
+        while let Ok(ToCluster { inputs, .. }) = of_launcher.try_recv() {
+            for input in inputs {
+                self.handle(input);
+            }
         }
     }
 
@@ -314,14 +335,13 @@ fn with_state(status: &TaskStatus, state: TaskState) -> TaskStatus {
     TaskStatus { state: state.into(), ..status.clone() }
 }
 
-/// Eight tasks fit.
 fn description(number: u32) -> AgentDescription {
     let name = format!("a{number}");
     let hostname = format!("{name}.example");
     let info = AgentInfo {
         hostname: hostname.clone(),
         id: Some(AgentId { value: name }),
-        resources: vec![scalar("cpus", 8.0), scalar("mem", 8192.0), scalar("disk", 100_000.0)],
+        resources: vec![scalar("cpus", f64::from(FIT)), scalar("mem", 8192.0), scalar("disk", 100_000.0)],
         port: Some(5051),
         ..AgentInfo::default()
     };

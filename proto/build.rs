@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use prost::Message as _;
 
 /// Large, seldom set, and in messages that are made and moved in numbers: a `Resource` and a `Call` would be a kilobyte each, a `TaskInfo` three.
-const BOXED: [&str; 12] = [
+const BOXED: [&str; 13] = [
     ".mesos.Resource.disk",
     ".mesos.Resource.reservation",
     ".mesos.TaskInfo.executor",
@@ -13,6 +13,7 @@ const BOXED: [&str; 12] = [
     ".mesos.ExecutorInfo.container",
     ".mesos.TaskInfo.health_check",
     ".mesos.TaskInfo.check",
+    ".mesos.TaskInfo.discovery",
     ".mesos.Offer.Operation.launch_group",
     ".mesos.scheduler.Call.subscribe",
     ".mesos.scheduler.Call.update_framework",

@@ -264,7 +264,7 @@ fn task_entry(task: &Task, framework_id: &str) -> Value {
         entry["container"] = message(container.as_ref());
     }
     if let Some(discovery) = &extras.discovery {
-        entry["discovery"] = message(discovery);
+        entry["discovery"] = message(discovery.as_ref());
     }
     entry
 }

@@ -40,7 +40,7 @@ impl Scheduler {
         let key = self.next_key;
         self.next_key += 1;
         let shape = self.queue.shape(&task.info.resources, &task.terms);
-        let mut entry = Entry::new(task, now, shape);
+        let mut entry = Box::new(Entry::new(task, now, shape));
         self.timers.schedule(key, &mut entry);
         self.tasks.insert(key, entry);
         self.by_id.insert(task_id, key);

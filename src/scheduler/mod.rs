@@ -252,7 +252,8 @@ pub struct Scheduler {
     life: Life,
     connection: Connection,
     calls: Calls,
-    tasks: BTreeMap<TaskKey, Entry>,
+    /// Boxed: those around one that leaves are moved.
+    tasks: BTreeMap<TaskKey, Box<Entry>>,
     next_key: TaskKey,
     by_id: HashMap<String, TaskKey>,
     by_wire_id: HashMap<String, TaskKey>,

@@ -53,7 +53,7 @@ impl Scheduler {
 
     fn running(&self, task_id: &str) -> Option<(&Entry, &Placement)> {
         let entry = self.by_id.get(task_id).and_then(|key| self.tasks.get(key))?;
-        matches!(entry.state(), State::Running { .. }).then_some(entry).zip(entry.placement())
+        matches!(entry.state(), State::Running { .. }).then_some(&**entry).zip(entry.placement())
     }
 
     /// `None`: its executor cannot be reached.

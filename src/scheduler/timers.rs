@@ -25,7 +25,7 @@ impl Timers {
     }
 
     /// The next task whose deadline has passed.
-    pub(super) fn pop(&mut self, now: Time, tasks: &BTreeMap<TaskKey, Entry>) -> Option<TaskKey> {
+    pub(super) fn pop(&mut self, now: Time, tasks: &BTreeMap<TaskKey, Box<Entry>>) -> Option<TaskKey> {
         while let Some(Reverse((at, key))) = self.heap.peek().copied() {
             if at > now {
                 return None;
@@ -39,7 +39,7 @@ impl Timers {
     }
 
     /// Drops what would wake the caller for nothing.
-    pub(super) fn prune(&mut self, tasks: &BTreeMap<TaskKey, Entry>) {
+    pub(super) fn prune(&mut self, tasks: &BTreeMap<TaskKey, Box<Entry>>) {
         while let Some(Reverse((at, key))) = self.heap.peek() {
             if tasks.get(key).is_some_and(|entry| entry.scheduled == Some(*at)) {
                 return;

@@ -70,7 +70,7 @@ pub(in crate::local) struct Extras {
     pub user: Option<String>,
     pub container: Option<Box<mesos::ContainerInfo>>,
     pub labels: Option<mesos::Labels>,
-    pub discovery: Option<mesos::DiscoveryInfo>,
+    pub discovery: Option<Box<mesos::DiscoveryInfo>>,
 }
 
 /// A custom executor on an agent.
