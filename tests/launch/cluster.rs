@@ -138,6 +138,56 @@ fn a_cluster_in_the_foreground_lets_in_whom_it_is_told_to() {
     assert!(!ended.said().contains("canary"), "{}", ended.said());
 }
 
+/// Three agents of different racks, sizes and disks.
+const ATTRIBUTES: [&str; 3] = [
+    "--attributes=rack:r1;cores:16;disks:{hdd}",
+    "--attributes=rack:r2;cores:4;disks:{ssd,hdd}",
+    "--attributes=rack:r3;cores:8",
+];
+
+#[test]
+fn constraints_choose_the_agent() {
+    let stage = Stage::new();
+    let (cluster, address) = start_cluster(&stage, &[&["--agents=3"], &ATTRIBUTES[..]].concat());
+    let master = format!("--master={address}");
+    let rack = |constraints: &[&str]| {
+        let words = [&[master.as_str(), "--format=json"], constraints, &[IMAGE, "true"]].concat();
+        let ended = stage.launcher(words).run();
+        ended.expect_code(0);
+        let said = String::from_utf8(ended.stderr).unwrap();
+        let events = said.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let launching =
+            events.filter(|event| event["event"] == "launching").map(|event| event["attributes"]["rack"].clone());
+        launching.map(|rack| rack.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    for (constraints, expected) in [
+        (&["--constraint=rack==r2"][..], "r2"),
+        (&["--constraint=rack!=r1", "--constraint=cores>4"], "r3"),
+        (&["--constraint=rack=~r[13]", "--constraint=cores>=16"], "r1"),
+        (&["--constraint=rack!~r[12]"], "r3"),
+        (&["--constraint=rack in (r2,r9)"], "r2"),
+        (&["--constraint=rack not in (r1,r2)"], "r3"),
+        (&["--constraint=disks==ssd"], "r2"),
+        (&["--constraint=disks not exists"], "r3"),
+        (&["--constraint=disks exists", "--prefer=cores>10"], "r1"),
+        (&["--prefer=rack==r3"], "r3"),
+        (&["--prefer=rack==r9", "--constraint=cores<5"], "r2"),
+    ] {
+        assert_eq!(rack(constraints), [expected], "{constraints:?}");
+    }
+    // What no agent has is waited for, and told.
+    let words =
+        [master.as_str(), "--constraint=rack==r1", "--constraint=cores<16", "--offer-timeout=3s", IMAGE, "true"];
+    stage
+        .launcher(words)
+        .run()
+        .expect_code(124)
+        .expect_stdout("")
+        .expect_words(&["3 agents offered", "not rack==r1 on 2 agents"]);
+    cluster.interrupt();
+    cluster.finish();
+}
+
 #[test]
 fn an_open_cluster_says_so() {
     let stage = Stage::new();

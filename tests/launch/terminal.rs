@@ -94,6 +94,36 @@ fn the_hang_up_of_the_launchers_own_terminal_ends_the_task() {
     assert!(stage.files().join("bye").exists());
 }
 
+/// The README shows one screen after another, as a camera would.
+#[test]
+fn a_terminal_shows_what_the_readme_shows() {
+    let readme = include_str!("../../README.md");
+    let recording =
+        readme.split("```text\n").find(|block| block.starts_with("$ launch-container")).expect("a recording");
+    let recording = recording.split("```").next().unwrap();
+    let mut shown = recording.lines();
+    let command = shown.next().unwrap();
+    let script = command.split('\'').nth(1).expect("a script in quotes");
+
+    let stage = Stage::new();
+    let ended = stage.local(&[], &[script]).terminal(Terminal::Both).run();
+    ended.expect_code(3);
+    // Each picture of the changing line begins with its erasure, and with a sign that turns.
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    let pictures = said.split("\r\u{1b}[2K").flat_map(|picture| picture.split("\r\n")).map(plain);
+    let mut pictures = pictures.collect::<Vec<_>>().into_iter();
+    for line in shown {
+        let line = plain(line);
+        assert!(pictures.any(|picture| picture == line), "{line:?} does not come in its turn; {}", ended.said());
+    }
+    assert_eq!(screen(&ended.stderr), ["before", "after"], "{}", ended.said());
+}
+
+/// Without the sign that turns.
+fn plain(picture: &str) -> String {
+    picture.trim_end().trim_start_matches(['|', '/', '-', '\\', ' ']).to_owned()
+}
+
 /// What a person sees in the end: lines that are not empty, after all movements of the cursor.
 fn screen(bytes: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(bytes);
