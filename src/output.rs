@@ -87,12 +87,14 @@ struct Before {
 }
 
 impl Sink {
-    /// The process's stdout.
+    /// The process's stdout. A pipe is widened, so that writer and reader change places less often.
     ///
     /// # Errors
     /// No descriptor or no thread can be had.
     pub fn stdout() -> io::Result<Self> {
-        Self::new("stdout", rustix::stdio::stdout().try_clone_to_owned()?)
+        let fd = rustix::stdio::stdout().try_clone_to_owned()?;
+        widen(&fd);
+        Self::new("stdout", fd)
     }
 
     /// The process's stderr.
@@ -313,6 +315,9 @@ pub const LAST_WORDS_LIMIT: Duration = Duration::from_secs(60);
 /// A pipe that can be written to takes so much at once.
 const NOTED_BYTES: usize = rustix::pipe::PIPE_BUF;
 
+/// What the kernel gives anybody; 16 times its default.
+const PIPE_BYTES: usize = 1 << 20;
+
 /// The thread calls `poll` and `write`.
 const STACK_BYTES: usize = 64 << 10;
 
@@ -343,6 +348,14 @@ struct State {
     trouble: OnceLock<Trouble>,
     mark: OnceLock<Mark>,
     manner: OnceLock<Manner>,
+}
+
+/// Where the kernel allows it, and never to less; what is no pipe stays as it is.
+fn widen(fd: &OwnedFd) {
+    if rustix::pipe::fcntl_getpipe_size(fd).is_ok_and(|bytes| bytes < PIPE_BYTES) {
+        // A user who has many wide pipes gets no more: then it goes on as it is.
+        let _ = rustix::pipe::fcntl_setpipe_size(fd, PIPE_BYTES);
+    }
 }
 
 #[cfg(test)]

@@ -29,6 +29,19 @@ async fn read_to_end(mut file: std::fs::File) -> Vec<u8> {
     .unwrap()
 }
 
+#[test]
+fn a_pipe_is_widened_and_never_narrowed() {
+    let (reader, writer) = pipe();
+    widen(&writer);
+    assert_eq!(rustix::pipe::fcntl_getpipe_size(&reader).unwrap(), PIPE_BYTES);
+    // Only root may have wider ones; others keep what they have.
+    let _ = rustix::pipe::fcntl_setpipe_size(&reader, 2 * PIPE_BYTES);
+    let before = rustix::pipe::fcntl_getpipe_size(&reader).unwrap();
+    widen(&writer);
+    assert_eq!(rustix::pipe::fcntl_getpipe_size(&reader).unwrap(), before);
+    widen(&std::fs::File::open("/dev/null").unwrap().into());
+}
+
 #[tokio::test]
 async fn a_disk_that_breaks_is_no_reader_who_left() {
     // Nothing is mapped at the beginning of a process's memory: the kernel answers EIO.
