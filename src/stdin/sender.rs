@@ -170,6 +170,7 @@ impl Sender {
             self.buffer = BytesMut::new();
             return;
         }
+        let was = (self.acknowledged, self.limit);
         // What nobody has sent cannot have come.
         let received = progress.received.min(self.end.map_or(self.read(), |end| end + 1));
         if received > self.acknowledged {
@@ -180,7 +181,10 @@ impl Sender {
         }
         self.limit = self.limit.max(progress.limit);
         self.is_probing = false;
-        self.retry_after = RETRY_MIN;
+        // A task that takes nothing is asked ever less often.
+        if (self.acknowledged, self.limit) != was {
+            self.retry_after = RETRY_MIN;
+        }
         if self.retry_at.is_some() {
             self.retry_at = Some(now + self.retry_after);
         }

@@ -5,7 +5,7 @@
 //! launcher --> Wire --> master or agent
 //!              | Open: passes all
 //!              | Frozen: passes nothing and closes nothing, as where every packet is dropped; new connections hang
-//!              | Gone: breaks every connection and refuses new ones, as a host whose master was stopped
+//!              | Gone: breaks every connection, and new ones at once
 //!              ' Saying: the same, but new connections get this answer
 //! ```
 
@@ -48,11 +48,15 @@ pub(crate) struct Wire {
 struct Shared {
     behind: String,
     weather: watch::Sender<Weather>,
+    /// Counted, so that none is overlooked.
+    cuts: watch::Sender<usize>,
     /// For the next request that has these bytes.
     trick: Mutex<Option<(Vec<u8>, Trick)>>,
     /// Whether a request is held.
     is_holding: watch::Sender<bool>,
     is_released: watch::Sender<bool>,
+    /// The status line of the answer to the request that was held.
+    late_answer: watch::Sender<Option<String>>,
     /// Connections that were made so far.
     connections: watch::Sender<usize>,
 }
@@ -66,9 +70,11 @@ impl Wire {
         let shared = Arc::new(Shared {
             behind: behind.to_owned(),
             weather: watch::Sender::new(Weather::Open),
+            cuts: watch::Sender::new(0),
             trick: Mutex::default(),
             is_holding: watch::Sender::new(false),
             is_released: watch::Sender::new(false),
+            late_answer: watch::Sender::new(None),
             connections: watch::Sender::new(0),
         });
         let (until_dropped, dropped) = oneshot::channel();
@@ -97,8 +103,7 @@ impl Wire {
 
     /// Breaks every connection that there is; new ones are made.
     pub(crate) fn cut(&self) {
-        self.turn(Weather::Gone);
-        self.turn(Weather::Open);
+        self.shared.cuts.send_modify(|count| *count += 1);
     }
 
     /// Does this to the next request that has this text.
@@ -119,6 +124,12 @@ impl Wire {
     /// Lets it go on.
     pub(crate) fn release(&self) {
         self.shared.is_released.send_replace(true);
+    }
+
+    /// What the request that was held is answered at last: a status line.
+    pub(crate) fn wait_for_late_answer(&self) -> String {
+        wait_for(&self.shared.late_answer, Option::is_some);
+        self.shared.late_answer.borrow().clone().unwrap_or_default()
     }
 
     /// How many connections were made so far.
@@ -183,6 +194,7 @@ async fn pump(
     is_held: watch::Receiver<bool>,
 ) {
     let mut changes = shared.weather.subscribe();
+    let mut cuts = shared.cuts.subscribe();
     let mut bytes = vec![0; 64 << 10];
     loop {
         let weather = changes.borrow_and_update().clone();
@@ -200,6 +212,7 @@ async fn pump(
         let count = tokio::select! {
             biased;
             changed = changes.changed() => if changed.is_ok() { continue } else { return },
+            cut = cuts.changed() => if cut.is_ok() && *is_held.borrow() { continue } else { return },
             read = from.read(&mut bytes) => match read {
                 Ok(count @ 1..) => count,
                 _ => return,
@@ -226,6 +239,10 @@ async fn pump(
                 }
                 None => {}
             }
+        }
+        if holds.is_none() && *is_held.borrow() {
+            let line = String::from_utf8_lossy(sent).lines().next().unwrap_or_default().to_owned();
+            shared.late_answer.send_replace(Some(line));
         }
         if to.write_all(sent).await.is_err() {
             return;
