@@ -321,7 +321,11 @@ impl Cluster {
                     self.starting.push_back((self.now + STARTS_IN, with_state(&status, TaskState::TaskRunning)));
                 }
                 master::Effect::Reject { status, text } => panic!("{status}: {text}"),
-                _ => {}
+                master::Effect::KillTask { .. }
+                | master::Effect::Acknowledge { .. }
+                | master::Effect::ShutdownExecutor { .. }
+                | master::Effect::ShutdownFramework { .. }
+                | master::Effect::MessageExecutor { .. } => {}
             }
         }
         self.effects = effects;

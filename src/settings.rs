@@ -118,7 +118,7 @@ impl Settings {
 
     /// A variable that means nothing was meant for something, and the launch would go without it.
     fn check_names(&self, command: &Command) -> Result<(), String> {
-        for (name, _) in &self.variables {
+        for (name, _) in self.variables.iter().filter(|(_, value)| !value.is_empty()) {
             let Some(option) = name.strip_prefix(PREFIX) else { continue };
             let option = option.to_lowercase().replace('_', "-");
             let is_known = options(command).any(|arg| arg.get_long() == Some(&option));
@@ -292,8 +292,12 @@ mod tests {
             let error = parse(&Settings::of(None, &[(name, "1")]), &["image"]).unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
-        let others =
-            [("LAUNCH_CONTAINER_LOG", "debug"), ("LAUNCH_CONTAINERS", "x"), ("LAUNCH_CONTAINER_KILL_GRACE", "2s")];
+        let others = [
+            ("LAUNCH_CONTAINER_LOG", "debug"),
+            ("LAUNCH_CONTAINERS", "x"),
+            ("LAUNCH_CONTAINER_XYZZY", ""),
+            ("LAUNCH_CONTAINER_KILL_GRACE", "2s"),
+        ];
         assert!(parse(&Settings::of(None, &others), &["image"]).is_ok());
         let settings = Settings::of(None, &[("LAUNCH_CONTAINER_MEM", "many")]);
         assert!(parse(&settings, &["image"]).unwrap_err().contains("LAUNCH_CONTAINER_MEM: invalid value 'many'"));

@@ -100,7 +100,8 @@ impl Feed {
     /// input.
     pub fn failure_at_end(&self, is_taken: bool) -> Option<String> {
         let is_proper = is_taken || matches!(self.sender.over(), Some(Over::Complete | Over::Closed));
-        self.failure().or_else(|| (!is_proper).then(|| NOT_TAKEN.to_owned()))
+        let why = if self.sender.is_flowing() { LOST } else { NOT_TAKEN };
+        self.failure().or_else(|| (!is_proper).then(|| why.to_owned()))
     }
 
     fn handle(&mut self, now: Time, is_reachable: bool, input: Input) -> Vec<Part> {

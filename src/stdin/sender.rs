@@ -137,6 +137,11 @@ impl Sender {
         self.state == State::Flowing && self.end.is_none() && self.buffer.len() < BUFFER
     }
 
+    /// Whether the executor has answered, and not yet that it is over.
+    pub fn is_flowing(&self) -> bool {
+        self.state == State::Flowing
+    }
+
     /// How it ended, once it has.
     pub fn over(&self) -> Option<Over> {
         match self.state {

@@ -75,7 +75,7 @@ fn a_task_on_real_mesos_outlives_the_changes_of_its_leader() {
         // The next one takes over.
         background.block_on(first.leave());
         drop(detour);
-        wait_for(|| subscribed_at(&launch).len() == 2);
+        wait_for(|| subscribed_at(&launch).len() >= 2);
         assert_eq!(subscribed_at(&launch).last().map(String::as_str), Some(mesos.address()), "with {version}");
 
         // Nobody leads for a while, in which the task speaks.
@@ -86,7 +86,7 @@ fn a_task_on_real_mesos_outlives_the_changes_of_its_leader() {
         wait_for(|| files.join("spoken").exists());
         mesos.start_again();
         let _third = join(Contender::protobuf(mesos.address()));
-        wait_for(|| subscribed_at(&launch).len() == 3);
+        wait_for(|| subscribed_at(&launch).len() >= 3);
         std::fs::write(files.join("end"), "").unwrap();
 
         let said: String = (1..=1000).map(|number| format!("{number}\n")).collect();

@@ -209,6 +209,8 @@ pub struct Executor {
     signaled: VecDeque<i32>,
     /// That of the news in flight.
     signaled_in_flight: Option<i32>,
+    /// An answer about standard input is on its way.
+    is_stdin_in_flight: bool,
     stdin: Stdin,
     phase: Phase,
     task: Option<Box<TaskInfo>>,
@@ -277,6 +279,7 @@ impl Executor {
             next_news_at: now.monotonic,
             signaled: VecDeque::new(),
             signaled_in_flight: None,
+            is_stdin_in_flight: false,
             stdin: Stdin::none(),
             phase: Phase::Idle { until: None, ended: None },
             task: None,
@@ -346,6 +349,7 @@ impl Executor {
             Input::Sent if self.news == News::InFlight => {
                 self.news = News::None;
                 self.signaled_in_flight = None;
+                self.is_stdin_in_flight = false;
                 self.send_again = Backoff::default();
             }
             Input::SendFailed { .. } if self.news == News::InFlight => self.on_news_refused(now),
@@ -416,7 +420,7 @@ impl Executor {
         }
         self.updates.disconnected();
         self.news = News::None;
-        self.signaled_again();
+        self.news_again();
         self.error = Some(reason);
         let pause = self.config.backoff_max.min(BACKOFF_MAX).mul_f64(self.random.f64());
         self.link = Link::Waiting { retry_at: now.monotonic + pause.max(BACKOFF_MIN) };
@@ -585,13 +589,17 @@ impl Executor {
     /// News of the output come again with the next output; that a signal was passed on is said until it is taken.
     fn on_news_refused(&mut self, now: Now) {
         self.news = News::None;
-        if self.signaled_in_flight.is_some() {
-            self.signaled_again();
+        if self.signaled_in_flight.is_some() || self.is_stdin_in_flight {
+            self.news_again();
             self.back_off(now);
         }
     }
 
-    fn signaled_again(&mut self) {
+    /// What the launcher waits for, and may not have got.
+    fn news_again(&mut self) {
+        if std::mem::take(&mut self.is_stdin_in_flight) {
+            self.stdin.answer_again();
+        }
         if let Some(number) = self.signaled_in_flight.take() {
             self.signaled.push_front(number);
         }
@@ -713,7 +721,10 @@ impl Executor {
                 (Some(number), _) => ExecutorNews::Signaled(number),
                 (None, News::Waiting) => ExecutorNews::OutputAgain,
                 (None, News::None | News::InFlight) => match self.stdin.take_answer() {
-                    Some(progress) => ExecutorNews::Stdin(progress),
+                    Some(progress) => {
+                        self.is_stdin_in_flight = true;
+                        ExecutorNews::Stdin(progress)
+                    }
                     None => return,
                 },
             };

@@ -62,9 +62,14 @@ impl Stdin {
         }
     }
 
-    /// Of a task whose executor was another one.
+    /// Of a task whose executor was another one. The launcher is told unasked: it may have nothing to send.
     pub(super) fn lost() -> Self {
-        Self { state: StdinState::Lost, ..Self::open() }
+        Self { state: StdinState::Lost, is_answer_due: true, ..Self::open() }
+    }
+
+    /// The answer that was taken may not have arrived.
+    pub(super) fn answer_again(&mut self) {
+        self.is_answer_due = true;
     }
 
     /// A part has come; what the container is to be given now, in order.

@@ -200,3 +200,24 @@ proptest! {
         prop_assert!(receiver.got == data);
     }
 }
+
+/// A container that reads nothing costs ever fewer messages, although each is answered.
+#[test]
+fn answers_without_news_do_not_hasten_the_next_question() {
+    let mut sender = Sender::new();
+    let told = |received| Input::Told(StdinProgress { received, limit: 4, state: StdinState::Open });
+    sender.handle(Time::ZERO, true, Input::Running);
+    sender.handle(Time::ZERO, true, told(0));
+    sender.handle(Time::ZERO, true, Input::Bytes(b"abcdefgh".to_vec()));
+    sender.handle(Time::ZERO, true, told(4));
+    let mut pauses = Vec::new();
+    let mut now = Time::ZERO;
+    for _ in 0..4 {
+        let at = sender.next_timeout().unwrap();
+        pauses.push((at - now).as_secs());
+        now = at;
+        sender.handle(now, true, Input::Tick);
+        sender.handle(now, true, told(4));
+    }
+    assert_eq!(pauses, [1, 2, 4, 5]);
+}

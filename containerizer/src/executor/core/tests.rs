@@ -1016,8 +1016,12 @@ fn a_task_without_input_and_one_of_a_dead_executor_take_none() {
     assert_eq!(rig.take(input(0, b"ab", false)), [progress(0, 1 << 20, "closed")]);
     let mut rig = Rig::new(|config| config.resumed_task = Some(reader()));
     rig.take(Input::Tick);
-    rig.take(subscribed(false));
+    let lost = [progress(0, 1 << 20, "lost")];
+    assert_eq!(rig.take(subscribed(false)), lost, "unasked: the launcher may have nothing to send");
+    assert_eq!(rig.take(Input::SendFailed { reason: "503".to_owned() }), [] as [&str; 0]);
+    assert_eq!(rig.wait(), lost, "and again when it was refused");
+    rig.take(Input::Sent);
     rig.take(started());
     rig.deliver();
-    assert_eq!(rig.take(input(0, b"ab", false)), [progress(0, 1 << 20, "lost")]);
+    assert_eq!(rig.take(input(0, b"ab", false)), lost);
 }
