@@ -245,7 +245,7 @@ mod tests {
     use crate::spec::Spec;
 
     fn flags(more: &[&str]) -> DockerExecutorFlags {
-        let flags = [&["--container=mesos-c1", "--sandbox_directory=/work/box", "--docker_socket=/no/such"], more];
+        let flags = [&["--container=mesos-c1", "--sandbox_directory=/slave/box", "--docker_socket=/no/such"], more];
         DockerExecutorFlags::parse(flags.concat().iter().map(OsString::from)).unwrap()
     }
 
@@ -307,7 +307,7 @@ mod tests {
         assert!(environment.contains(&"MESOS_ALLOCATION_ROLE=web".to_owned()), "{environment:?}");
         assert!(!environment.iter().any(|variable| variable.contains("SLAVE")), "{environment:?}");
         let mounts = spec.create.host_config.unwrap().mounts.unwrap();
-        assert_eq!((mounts[0].source.as_deref(), mounts[0].target.as_deref()), (Some("/work/box"), Some("/mnt/box")));
+        assert_eq!((mounts[0].source.as_deref(), mounts[0].target.as_deref()), (Some("/slave/box"), Some("/mnt/box")));
     }
 
     #[test]

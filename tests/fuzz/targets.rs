@@ -95,7 +95,7 @@ pub fn options(bytes: &[u8]) {
             ..TaskInfo::default()
         }),
         executor_info: Some(ExecutorInfo::default()),
-        directory: Some("/work/sandbox".into()),
+        directory: Some("/var/lib/mesos/sandbox".into()),
         ..ecp::Launch::default()
     };
     let id = ContainerId::parse("c1").expect("an id");
